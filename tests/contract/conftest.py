@@ -1,4 +1,4 @@
-"""What several contract tests share."""
+"""Shared fixtures of the contract tests."""
 
 import warnings
 
@@ -9,7 +9,7 @@ from maleo_cli.model import zoo
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> zoo.ZooNetwork:
-    """The trained network of the zoo, made once: its training takes most of a minute on a busy machine."""
+    """Return the trained network of the zoo, once per session: its training takes up to a minute on a busy machine."""
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - takes a second, and few tests need it
 
     with warnings.catch_warnings():

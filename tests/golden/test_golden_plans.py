@@ -1,6 +1,6 @@
 """Plans of the example fleet, reviewed as files: a changed decision shows as a diff.
 
-To accept new answers: MALEO_ACCEPT=1 pytest tests/golden, then read the diff.
+To accept new plans: MALEO_ACCEPT=1 pytest tests/golden, then read the diff.
 """
 
 import os
@@ -25,7 +25,7 @@ FOLDERS = (
 
 
 def _round(value: object) -> object:
-    """Three digits are a plan; the tenth is the machine's."""
+    """Return the value with floats of three significant digits; further digits may depend on the machine."""
     if isinstance(value, dict):
         return {key: _round(item) for key, item in value.items() if key not in ("rejected", "source")}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""One file for each rule of planning: what it says, the fewest manifests that show it, and what must come of them.
+"""One file for each rule of planning: its statement, the fewest manifests that show it, and the expected result.
 
 `Expected` is written by hand. `alone`: each mission is planned as if the others were not there; `says`: words of
 blockers and relaxations; `explains`: words of one line of the explanation.
@@ -24,9 +24,9 @@ COMMON = RULES / "common.yaml"
 
 
 def _plan(snapshot: Snapshot, *, alone: bool) -> dict[str, tuple[Verdict, Snapshot]]:
-    """Mission -> its verdict, and the snapshot that it was planned on."""
-    questions = [replace(snapshot, missions={k: m}) for k, m in snapshot.missions.items()] if alone else [snapshot]
-    fleets = [plan_fleet(question) for question in questions]
+    """Return mission -> its verdict, and the snapshot that it was planned on."""
+    snapshots = [replace(snapshot, missions={k: m}) for k, m in snapshot.missions.items()] if alone else [snapshot]
+    fleets = [plan_fleet(each) for each in snapshots]
     return {key: (verdict, fleet.snapshots[key]) for fleet in fleets for key, verdict in fleet.verdicts.items()}
 
 
@@ -47,8 +47,8 @@ def test_rule__holds(file: Path) -> None:
 
 
 def _facts(got: dict[str, Any], want: dict[str, Any], lines: list[str]) -> dict[str, Any]:
-    """Of the answer what the rule speaks of, in its words."""
-    told = [b["message"] for b in got["blockers"]] + [r["change"] for r in got["relaxations"]]
+    """Return the facts of the result that the rule states, in the form of the rule."""
+    messages = [b["message"] for b in got["blockers"]] + [r["change"] for r in got["relaxations"]]
     facts = {
         "mode": got["mode"],
         "variant": got["variant"],
@@ -59,7 +59,7 @@ def _facts(got: dict[str, Any], want: dict[str, Any], lines: list[str]) -> dict[
         "spans": [part["span"] for part in got["partitions"]],
         "blockers": [blocker["code"] for blocker in got["blockers"]],
         "retry": got["blockers"][0]["retry"] if got["blockers"] else "",
-        "says": [words for words in want.get("says", ()) if any(words in text for text in told)],
+        "says": [words for words in want.get("says", ()) if any(words in text for text in messages)],
         "explains": [words for words in want.get("explains", ()) if any(words in " ".join(x.split()) for x in lines)],
         "rejected": [row for row in want.get("rejected", ()) if any(row.items() <= r.items() for r in got["rejected"])],
     }

@@ -61,7 +61,7 @@ def test_golden_problem__is_read_and_written_with_the_same_bytes(file: Path) -> 
 
 
 def test_digests__are_those_of_the_golden_problems() -> None:
-    """A Placement records the digest of its inputs, by which the operator's archive and `maleo replay` find them."""
+    """A Placement records the digest of its inputs, by which the decision log and `maleo replay` find them."""
     check(_DIGESTS, "".join(f"{file.stem} {serialization.digest(_read(file))}\n" for file in _FILES))
 
 

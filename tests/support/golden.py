@@ -1,4 +1,4 @@
-"""Golden files of stored and transmitted formats. With MALEO_ACCEPT=1 they are written anew; review the difference."""
+"""Golden files of stored and transmitted formats. MALEO_ACCEPT=1 writes them again; review the difference."""
 
 import os
 from pathlib import Path
@@ -15,8 +15,8 @@ def check(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     name = path.relative_to(ROOT)
     assert path.is_file(), f"{name}: missing; MALEO_ACCEPT=1 writes it"
-    told = f"the format differs from {name}; if that is intended, accept it with MALEO_ACCEPT=1"
-    assert path.read_text(encoding="utf-8") == text, told
+    message = f"the format differs from {name}; if that is intended, accept it with MALEO_ACCEPT=1"
+    assert path.read_text(encoding="utf-8") == text, message
 
 
 def to_hex(data: bytes) -> str:

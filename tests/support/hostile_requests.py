@@ -37,10 +37,10 @@ _SMALL = gzip.compress(b"{}")
 
 @dataclass(frozen=True)
 class Attack:
-    """Bytes for one connection. stays_s: seconds that the client waits for a response before it disconnects."""
+    """Bytes for one connection. wait_s: seconds that the client waits for a response before it disconnects."""
 
     data: bytes
-    stays_s: float = 30.0
+    wait_s: float = 30.0
 
 
 def attacks(count: int, seed: int) -> Iterator[Attack]:
@@ -55,7 +55,7 @@ async def send(port: int, attack: Attack) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(attack.data)
-        async with asyncio.timeout(attack.stays_s):
+        async with asyncio.timeout(attack.wait_s):
             await writer.drain()
             return await reader.read()
     except (ConnectionError, TimeoutError):
@@ -72,7 +72,7 @@ def post(body: bytes, *headers: str, path: str = "/v2/models/net/infer", length:
 
 
 def _noise(random: np.random.Generator) -> Attack:
-    return Attack(random.bytes(int(random.integers(1, 400))), stays_s=_UNFINISHED_S)
+    return Attack(random.bytes(int(random.integers(1, 400))), wait_s=_UNFINISHED_S)
 
 
 def _broken_http(random: np.random.Generator) -> Attack:
@@ -95,7 +95,7 @@ def _broken_http(random: np.random.Generator) -> Attack:
     ]
     version = random.choice(["HTTP/1.1", "HTTP/9.9", "HTTP/1.0", ""])
     return Attack(
-        f"{start} {version}\r\nHost: x\r\n{random.choice(lines)}\r\n\r\n".encode("latin-1"), stays_s=_UNFINISHED_S
+        f"{start} {version}\r\nHost: x\r\n{random.choice(lines)}\r\n\r\n".encode("latin-1"), wait_s=_UNFINISHED_S
     )
 
 
@@ -145,7 +145,7 @@ def _compressed(random: np.random.Generator) -> Attack:
 def _large(random: np.random.Generator) -> Attack:
     """Return a body of the maximum size, of the elements that are most expensive to parse."""
     if random.random() < 0.95:
-        return Attack(post(b"", length=int(random.choice([1 << 40, 5_000_000, 4_000_000]))), stays_s=0)
+        return Attack(post(b"", length=int(random.choice([1 << 40, 5_000_000, 4_000_000]))), wait_s=0)
     element = random.choice(["0,", '"a",', "[],", "{},", '"' + "é" * 20 + '",', "1e5,"])
     text = (element * (3_000_000 // len(element)))[:-1]
     body = json.dumps({"inputs": [_tensor(data="LARGE")]}).replace('"LARGE"', f"[{text}]").encode()
@@ -157,7 +157,7 @@ def _leaves(random: np.random.Generator) -> Attack:
     data = struct.pack("<f", float(random.random())) * _ELEMENTS
     header = json.dumps({"inputs": [_tensor(data=None, parameters={"binary_data_size": len(data)})]}).encode()
     request = post(header + data, f"Inference-Header-Content-Length: {len(header)}")
-    return Attack(request if random.random() < 0.1 else request[: int(random.integers(1, 2000))], stays_s=0)
+    return Attack(request if random.random() < 0.1 else request[: int(random.integers(1, 2000))], wait_s=0)
 
 
 def _wrong_path(random: np.random.Generator) -> Attack:

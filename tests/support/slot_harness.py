@@ -141,10 +141,10 @@ class World:
         _write_cast(folder / "decoder.onnx", HALF, H)
         self._files = {digest_of(file): file for file in folder.glob("*.onnx")}
         self.artifact = self._describe(self.model)
-        self.parent = ControlServer(on_frame=self._hear)
+        self.parent = ControlServer(on_frame=self._on_frame)
         self.reports: dict[str, Frame] = {}
         self.frames: dict[str, list[Frame]] = {}
-        self.heard = asyncio.Condition()
+        self.changed = asyncio.Condition()
         self.ports: dict[str, int] = {}
         self._port = free_port()
         self.slots: dict[str, SlotProcess] = {}
@@ -179,7 +179,7 @@ class World:
     async def start_process(self, name: str) -> asyncio.subprocess.Process:
         """Start a slot process, which `stop` ends."""
         self.ports[name] = free_port()
-        told = {
+        variables = {
             "MALEO_AGENT": f"http://127.0.0.1:{self._port}",
             "MALEO_SLOT": f"default/{name}",
             "MALEO_IDENTITY": TOKEN,
@@ -188,7 +188,7 @@ class World:
             "MALEO_ARTIFACTS": str(self.folder / name),
         }
         command = (sys.executable, "-m", "maleo_runtime.main")
-        process = await asyncio.create_subprocess_exec(*command, env=os.environ | told)
+        process = await asyncio.create_subprocess_exec(*command, env=os.environ | variables)
         self._processes.append(process)
         return process
 
@@ -216,8 +216,8 @@ class World:
     def whole(self) -> StageSpec:
         return self.stage(self.net.output, *self.net.inputs)
 
-    def tell(self, name: str, *revisions: Revision, active: int | None = None, fallback: bool = False) -> None:
-        spare = Revision(revision=0, epoch=1, variant="spare", stage=self.whole, next=None)
+    def push(self, name: str, *revisions: Revision, active: int | None = None, fallback: bool = False) -> None:
+        fallback_revision = Revision(revision=0, epoch=1, variant="spare", stage=self.whole, next=None)
         desired = SlotDesired(
             slot=f"default/{name}",
             mission="default/watch",
@@ -227,7 +227,7 @@ class World:
             identity=TOKEN,
             revisions=revisions,
             active=active,
-            fallback=spare if fallback else None,
+            fallback=fallback_revision if fallback else None,
             policy=RequestPolicy(latency_limit_s=1.0, hop_timeout_s=0.5, max_body_bytes=self.max_body_bytes),
             inputs=self.net.inputs,
             outputs=(self.net.output,),
@@ -242,16 +242,16 @@ class World:
             frame = self.reports.get(f"default/{name}")
             return frame is not None and set(revisions) <= set(frame.slots[0].warm) and frame.slots[0].active == active
 
-        async with self.heard:
-            await asyncio.wait_for(self.heard.wait_for(reached), WAIT_S)
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(reached), WAIT_S)
 
     async def until_error(self, name: str) -> None:
         def failed() -> bool:
             frame = self.reports.get(f"default/{name}")
             return frame is not None and bool(frame.slots[0].errors)
 
-        async with self.heard:
-            await asyncio.wait_for(self.heard.wait_for(failed), WAIT_S)
+        async with self.changed:
+            await asyncio.wait_for(self.changed.wait_for(failed), WAIT_S)
 
     def local(self, number: int) -> Revision:
         return Revision(revision=number, epoch=1, variant="fp32", stage=self.whole, next=None)
@@ -268,20 +268,20 @@ class World:
     async def serve_halves(self, *, fallback: bool = False) -> Revision:
         """Let the running slots `entry` and `partner` serve revision 1 in two parts; return that of the entry."""
         first, second = self.halves(1)
-        self.tell("partner", second)
-        self.tell("entry", first, active=1, fallback=fallback)
+        self.push("partner", second)
+        self.push("entry", first, active=1, fallback=fallback)
         await self.until_warm("partner", 1)
         await self.until_warm("entry", 1, active=1)
         return first
 
-    def _hear(self, name: str, frame: Frame) -> None:
+    def _on_frame(self, name: str, frame: Frame) -> None:
         self.reports[name] = frame
         self.frames.setdefault(name, []).append(frame)
         self._waking = asyncio.create_task(self._wake())
 
     async def _wake(self) -> None:
-        async with self.heard:
-            self.heard.notify_all()
+        async with self.changed:
+            self.changed.notify_all()
 
     async def _control(self, request: web.Request) -> web.WebSocketResponse:
         return await self.parent.serve(request, caller=TOKEN, is_allowed=lambda _hello: True)
@@ -309,7 +309,7 @@ class Caller:
         self.faults: list[str] = []
         self._data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
         session = onnxruntime.InferenceSession(str(world.model), providers=["CPUExecutionProvider"])
-        self._want = session.run(None, {"x": self._data})[0]
+        self._expected = session.run(None, {"x": self._data})[0]
         self._address = f"127.0.0.1:{world.ports['entry']}"
         self._answered = asyncio.Condition()
         self._stopping = False
@@ -351,7 +351,7 @@ class Caller:
                 self.served.append((facts["revision"], facts["served_by"]))
                 async with self._answered:
                     self._answered.notify_all()
-                if not np.allclose(result.as_numpy("y"), self._want, rtol=1e-5, atol=1e-5):
+                if not np.allclose(result.as_numpy("y"), self._expected, rtol=1e-5, atol=1e-5):
                     self.faults.append(f"wrong on revision {facts['revision']}")
 
 

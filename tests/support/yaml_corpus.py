@@ -76,7 +76,7 @@ def _named(name: str) -> dict[str, Any]:
 
 DOCUMENTS: Final[dict[str, tuple[str, list[Any]]]] = {
     "one": (_A, [_WANT]),
-    "empty ones are passed over": (f"---\n---\n{_A}---\n# only a comment\n---\n{_A}...\n", [_WANT, _WANT]),
+    "empty ones are skipped": (f"---\n---\n{_A}---\n# only a comment\n---\n{_A}...\n", [_WANT, _WANT]),
     "a comment after the separator": (f"{_A}--- # c\n{_A}", [_WANT, _WANT]),
     "a byte order mark": (f"\ufeff{_A}", [_WANT]),
     "Windows line ends": (_A.replace("\n", "\r\n") + "---\r\n" + _A, [_WANT, _WANT]),
@@ -99,8 +99,8 @@ REFUSED: Final = {
     "not a number": (f"{_A}x: .nan\n", "line 4: infinity and NaN cannot be represented in JSON"),
     "a key that is null": (f"{_A}x: {{~: 1}}\n", "line 4: a key must not be null: quote it"),
     "a key that is a list": (f"{_A}x: {{[1]: a}}\n", "line 4: a key must be a string, not a list or a mapping"),
-    "an integer that is none": (f"{_A}x: !!int 1.5\n", 'line 4: "1.5" is not a value of type int'),
-    "a merge of no mapping": (f"{_A}x: {{<<: 3}}\n", "line 4: <<: requires a mapping or a list of mappings"),
+    "an invalid integer": (f"{_A}x: !!int 1.5\n", 'line 4: "1.5" is not a value of type int'),
+    "a merge of a number": (f"{_A}x: {{<<: 3}}\n", "line 4: <<: requires a mapping or a list of mappings"),
     "an undefined alias": (f"{_A}x: [*x]\n", "line 4, column 5: found undefined alias"),
     "an alias that contains itself": (f"{_A}x: &a [*a]\n", "line 4: alias (*name) contains itself"),
     "half of a surrogate pair in YAML": (
@@ -112,8 +112,8 @@ REFUSED: Final = {
 
 _LAST_WINS: Final = "kubectl would silently use the last one; remove one"
 STRICTER: Final = {
-    "a key that is there twice": (f"{_A}x: 1\nx: 2\n", f'line 5: duplicate key "x": {_LAST_WINS}'),
-    "a key that is there twice in JSON": (
+    "a duplicate key": (f"{_A}x: 1\nx: 2\n", f'line 5: duplicate key "x": {_LAST_WINS}'),
+    "a duplicate key in JSON": (
         '{"kind": "ConfigMap", "metadata": {"name": "b", "name": "c"}}', f'line 1: duplicate key "name": {_LAST_WINS}'
     ),
     "a document after the end mark": (

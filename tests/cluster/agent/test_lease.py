@@ -1,4 +1,4 @@
-"""The agent's sign of life, as an API server keeps it and the operator reads it."""
+"""The Lease of an agent on a real API server, as the operator reads it."""
 
 import time
 
@@ -13,7 +13,7 @@ from maleo_operator.cluster.cache import Cache
 pytestmark = pytest.mark.cluster
 
 
-async def test_lease__is_made_then_renewed_and_runs_out_by_itself(api_server: ControlPlane) -> None:
+async def test_lease__is_created_renewed_and_expires(api_server: ControlPlane) -> None:
     async with Client.from_kubeconfig(api_server.kubeconfig) as client:
         cache = Cache(client, mark=lambda _: None, on_restart=lambda _kind, _reason: None)
         assert cache.lease_ends_at("drone-1", "default") == 0

@@ -1,4 +1,4 @@
-"""Our reader of manifests against a real kubectl, over a corpus of texts."""
+"""The reader of manifests compared with a real kubectl, on a corpus of YAML texts."""
 
 import json
 import subprocess
@@ -16,25 +16,25 @@ _HEAD = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n"
 
 @pytest.fixture(scope="module", autouse=True)
 def _kubectl_on_path(api_server: ControlPlane) -> None:
-    """The program; it is asked nothing that needs a server."""
+    """Put kubectl on PATH; the tests do not use the server."""
 
 
 def _kubectl(text: str) -> subprocess.CompletedProcess[str]:
-    command = ["kubectl", "label", "--local", "-f", "-", "asked=yes", "-o", "json"]
+    command = ["kubectl", "label", "--local", "-f", "-", "read=yes", "-o", "json"]
     return subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
 
 
 def _documents(text: str) -> list[Any]:
-    told, decoder, found = _kubectl(text).stdout, json.JSONDecoder(), []
-    while told.strip():
-        value, end = decoder.raw_decode(told.lstrip())
+    output, decoder, found = _kubectl(text).stdout, json.JSONDecoder(), []
+    while output.strip():
+        value, end = decoder.raw_decode(output.lstrip())
         del value["metadata"]["labels"]
         found.append(value)
-        told = told.lstrip()[end:]
+        output = output.lstrip()[end:]
     return found
 
 
-def test_kubectl__reads_every_scalar_as_we_do() -> None:
+def test_scalars__are_read_as_by_kubectl() -> None:
     text = _HEAD + "".join(f"x{number}: {scalar}\n" for number, scalar in enumerate(SCALARS))
     (found,) = _documents(text)
     read = {scalar: found[f"x{number}"] for number, scalar in enumerate(SCALARS)}
@@ -42,16 +42,16 @@ def test_kubectl__reads_every_scalar_as_we_do() -> None:
 
 
 @pytest.mark.parametrize("case", DOCUMENTS)
-def test_kubectl__splits_documents_as_we_do(case: str) -> None:
-    text, want = DOCUMENTS[case]
-    assert _documents(text) == want
+def test_documents__are_split_as_by_kubectl(case: str) -> None:
+    text, expected = DOCUMENTS[case]
+    assert _documents(text) == expected
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_kubectl__refuses_what_we_refuse(case: str) -> None:
+def test_rejected_documents__are_rejected_by_kubectl_too(case: str) -> None:
     assert _kubectl(REFUSED[case][0]).returncode != 0
 
 
 @pytest.mark.parametrize("case", STRICTER)
-def test_kubectl__takes_what_only_we_refuse(case: str) -> None:
+def test_documents_that_only_maleo_rejects__are_accepted_by_kubectl(case: str) -> None:
     assert _kubectl(STRICTER[case][0]).returncode == 0

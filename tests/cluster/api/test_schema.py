@@ -1,4 +1,4 @@
-"""The API server refuses what the models and their rules refuse, and prints what people look for."""
+"""The API server rejects what the models and their rules reject, and prints columns and explanations."""
 
 import copy
 import json
@@ -45,20 +45,20 @@ def api(api_server: ControlPlane) -> Api:
 
 
 @pytest.mark.parametrize("file", _MUST_FAIL, ids=lambda file: file.stem)
-def test_schema__refuses_with_the_message(api: Api, file: Path) -> None:
+def test_invalid_manifest__is_rejected_with_its_message(api: Api, file: Path) -> None:
     first = file.read_text(encoding="utf-8").splitlines()[0]
     expected = first.removeprefix("# expect: ")
     assert expected != first, f"{file} begins with `# expect: <message>`"
-    refused = api.call("create", "--dry-run=server", "-f", str(file))
-    assert refused.returncode == 1
-    assert expected in refused.stderr
-    assert not re.search("internal|evaluating rule", refused.stderr), (
-        "a rule could not be evaluated: that tells its reader nothing"
+    rejected = api.call("create", "--dry-run=server", "-f", str(file))
+    assert rejected.returncode == 1
+    assert expected in rejected.stderr
+    assert not re.search("internal|evaluating rule", rejected.stderr), (
+        "a rule could not be evaluated, which is no helpful message"
     )
 
 
 @pytest.mark.parametrize("percentile", [50, 95, 96, 99])
-def test_schema__takes_every_percentile_without_a_number_of_samples(api: Api, percentile: int) -> None:
+def test_percentile_without_a_number_of_samples__is_accepted(api: Api, percentile: int) -> None:
     latency = {"percentile": percentile, "atMost": "50ms", "window": "1m"}
     spec = {
         "model": {"name": "m"},
@@ -72,12 +72,12 @@ def test_schema__takes_every_percentile_without_a_number_of_samples(api: Api, pe
 
 
 @pytest.mark.parametrize("file", _EXAMPLES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_schema__accepts_the_examples(api: Api, file: Path) -> None:
+def test_examples__are_accepted(api: Api, file: Path) -> None:
     accepted = api.call("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", str(file))
     assert accepted.returncode == 0, accepted.stderr
 
 
-_FORMS = [
+_SIZES = [
     (size, datatype, shape)
     for datatype, shape in (
         ("FP32", [1, 1000]),
@@ -91,40 +91,40 @@ _FORMS = [
 ]
 
 
-def test_schema__judges_the_size_of_a_cut_as_the_command_line_does(api: Api) -> None:
-    """Of one Model for each form: by the API server's own words, and by those of manifests."""
+def test_size_of_a_cut__is_validated_as_by_the_command_line(api: Api) -> None:
+    """One Model for each combination is validated by the API server and by the rule of manifests."""
     body = yaml.safe_load((MUST_FAIL / "cut-of-another-size.yaml").read_text(encoding="utf-8"))
     items = []
-    for number, (size, datatype, shape) in enumerate(_FORMS):
+    for number, (size, datatype, shape) in enumerate(_SIZES):
         item = copy.deepcopy(body)
         item["metadata"]["name"] = f"net-{number}"
         cut = item["spec"]["variants"][0]["blocks"][0]["cut"]
         cut |= {"size": size, "tensors": [{"name": "t", "datatype": datatype, "shape": shape}]}
         items.append(item)
     made = api.call("create", "--dry-run=server", "-f", "-", body={"apiVersion": "v1", "kind": "List", "items": items})
-    taken = {line.split()[0].partition("/")[2] for line in made.stdout.splitlines()}
-    agreed = {
+    accepted = {line.split()[0].partition("/")[2] for line in made.stdout.splitlines()}
+    consistent = {
         f"net-{number}"
-        for number, (size, datatype, shape) in enumerate(_FORMS)
+        for number, (size, datatype, shape) in enumerate(_SIZES)
         if is_size_consistent(
             Cut.model_validate({"size": size, "tensors": [{"name": "t", "datatype": datatype, "shape": shape}]})
         )
     }
-    assert taken == agreed
-    assert 0 < len(agreed) < len(_FORMS)
-    assert made.stderr.count("must match its tensors by shapes and datatypes") == len(_FORMS) - len(agreed)
+    assert accepted == consistent
+    assert 0 < len(consistent) < len(_SIZES)
+    assert made.stderr.count("must match its tensors by shapes and datatypes") == len(_SIZES) - len(consistent)
 
 
-def test_schema__has_a_refusal_for_each_rule() -> None:
-    """The rules of what people write; a Placement's are tested below, with a whole one."""
+def test_every_rule__has_an_invalid_manifest() -> None:
+    """Rules of Placements, which users do not write, are tested below."""
     expected = [file.read_text(encoding="utf-8").splitlines()[0].removeprefix("# expect: ") for file in _MUST_FAIL]
-    told = [r.message for of, rules in RULES.items() if of not in (Placement, Span) for r in rules]
-    assert [message for message in told if not any(message.startswith(start) for start in expected)] == []
+    messages = [r.message for of, rules in RULES.items() if of not in (Placement, Span) for r in rules]
+    assert [message for message in messages if not any(message.startswith(start) for start in expected)] == []
 
 
-def test_schema__fills_in_defaults_and_leaves_the_status_alone(api: Api) -> None:
+def test_schema__sets_defaults_but_no_status(api: Api) -> None:
     spec = {"model": {"name": "m"}, "input": {"node": "n"}, "objectives": {"latency": {"atMost": "50ms"}}}
-    metadata = {"name": "least", "namespace": "default"}
+    metadata = {"name": "minimal", "namespace": "default"}
     body = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": metadata, "spec": spec}
     made = json.loads(api.call("create", "-f", "-", "--dry-run=server", "-o", "json", body=body).stdout)
     assert made["spec"]["objectives"]["latency"]["window"] == "10s"
@@ -146,22 +146,22 @@ def _placement(**changes: Any) -> dict[str, Any]:
     return {"apiVersion": "maleo.dev/v1alpha1", "kind": "Placement", "metadata": metadata, "spec": spec | changes}
 
 
-def test_schema__keeps_the_spec_of_a_placement(api: Api) -> None:
+def test_spec_of_a_placement__is_immutable(api: Api) -> None:
     assert api.call("create", "-f", "-", body=_placement()).returncode == 0
     changed = api.call("apply", "--server-side", "--force-conflicts", "-f", "-", body=_placement(mode="Split"))
     api.call("delete", "placement/kept")
     assert "the spec of a Placement is immutable" in changed.stderr
 
 
-def test_schema__refuses_a_span_that_ends_before_it_starts(api: Api) -> None:
+def test_span_that_ends_before_its_start__is_rejected(api: Api) -> None:
     (partition,) = _placement()["spec"]["partitions"]
     backwards = _placement(partitions=[partition | {"span": {"first": 2, "last": 1}}])
-    refused = api.call("create", "--dry-run=server", "-f", "-", body=backwards)
-    assert "a span must not end before the block where it starts" in refused.stderr
+    rejected = api.call("create", "--dry-run=server", "-f", "-", body=backwards)
+    assert "a span must not end before the block where it starts" in rejected.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_kind__prints_its_columns_and_explains_itself(api: Api, kind: str) -> None:
+def test_kind__has_its_printer_columns_and_an_explanation(api: Api, kind: str) -> None:
     info = KINDS[kind]
     table = json.loads(api.call("get", "--raw", f"/apis/maleo.dev/v1alpha1/{info.plural}").stdout)
     assert table["kind"] == f"{kind}List"
@@ -173,11 +173,11 @@ def test_kind__prints_its_columns_and_explains_itself(api: Api, kind: str) -> No
     assert "FIELDS:" in explained.stdout
 
 
-def test_explain__tells_what_a_field_means(api: Api) -> None:
+def test_explain__describes_a_field(api: Api) -> None:
     explained = api.call("explain", "missions.spec.drift.coolDown")
-    told = " ".join(explained.stdout.split())
-    assert "Minimum time after a move before drift or an improvement may cause another one." in told
-    assert "Default: `30s`." in told
+    text = " ".join(explained.stdout.split())
+    assert "Minimum time after a move before drift or an improvement may cause another one." in text
+    assert "Default: `30s`." in text
 
 
 _SHARES = {
@@ -186,11 +186,13 @@ _SHARES = {
 }
 
 
-@pytest.mark.parametrize(("is_taken", "share"), [(taken, share) for taken, those in _SHARES.items() for share in those])
-def test_schema__takes_no_share_above_one(api: Api, share: str, is_taken: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_accepted", "share"), [(accepted, share) for accepted, shares in _SHARES.items() for share in shares]
+)
+def test_share_above_100_percent__is_rejected(api: Api, share: str, is_accepted: bool) -> None:
     accuracy = {"metric": "top-1", "dataset": "d", "atLeast": share}
     spec = {"model": {"name": "m"}, "input": {"node": "n"}, "objectives": {"accuracy": accuracy}}
     body = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": {"name": "share"}, "spec": spec}
     made = api.call("create", "-f", "-", "--dry-run=server", body=body)
-    assert (made.returncode == 0) == is_taken, made.stderr
-    assert is_taken or "accuracy.atLeast must be at most 100%" in made.stderr
+    assert (made.returncode == 0) == is_accepted, made.stderr
+    assert is_accepted or "accuracy.atLeast must be at most 100%" in made.stderr

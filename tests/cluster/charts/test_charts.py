@@ -1,4 +1,4 @@
-"""The charts on a real API server: everything is accepted, and the policies deny what they are there to deny."""
+"""The charts on a real API server: all objects are accepted, and the policies deny what they should."""
 
 import json
 import ssl
@@ -81,22 +81,22 @@ def _placement(name: str, *, epoch: int) -> dict[str, Any]:
 
 
 def _mission(name: str, **spec: Any) -> dict[str, Any]:
-    least = {"model": {"name": "m"}, "input": {"node": "n1"}, "objectives": {"latency": {"atMost": "50ms"}}}
+    minimal = {"model": {"name": "m"}, "input": {"node": "n1"}, "objectives": {"latency": {"atMost": "50ms"}}}
     metadata = {"name": name, "namespace": "default"}
-    return {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": metadata, "spec": least | spec}
+    return {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "metadata": metadata, "spec": minimal | spec}
 
 
 def _await_denied(create: Any, message: str) -> None:
-    """A new policy or parameter is enforced within a moment: dry runs change nothing until then."""
-    said = ""
+    """Repeat a dry run until it is denied: a new policy or parameter is enforced after a short delay."""
+    output = ""
     for _ in range(200):
-        said = create().stderr
-        if message in said:
+        output = create().stderr
+        if message in output:
             return
-    pytest.fail(f"never denied by {message!r}, last: {said}")
+    pytest.fail(f"never denied with {message!r}, last output: {output}")
 
 
-def test_charts__install_and_upgrade_what_they_hold(installed: Kubectl, own_api_server: ControlPlane) -> None:
+def test_charts__install_and_upgrade_all_objects(installed: Kubectl, own_api_server: ControlPlane) -> None:
     install(own_api_server.kubeconfig, _IMAGES | {"slot": "registry/slot:2"}, values=_VALUES)
     deployment = installed.get("deployment/maleo-operator", "-n", NAMESPACE)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
@@ -110,13 +110,13 @@ def test_charts__install_and_upgrade_what_they_hold(installed: Kubectl, own_api_
     assert ports[0]["port"] == 9807, "MALEO_OPERATOR_SERVICE_PORT is the first port"
 
 
-def test_charts__name_a_wrong_value(own_api_server: ControlPlane) -> None:
+def test_invalid_value_of_the_charts__is_named(own_api_server: ControlPlane) -> None:
     with pytest.raises(Failure, match="replicas"):
         install(own_api_server.kubeconfig, _IMAGES, values={"operator": {"replicas": "many"}})
 
 
-def test_charts__policies_compile(installed: Kubectl) -> None:
-    """The API server's own type check finds no wrong field or function in an expression."""
+def test_policies__pass_the_type_check_of_the_api_server(installed: Kubectl) -> None:
+    """No expression has an unknown field or function."""
     policies = installed.get("validatingadmissionpolicies")["items"]
     assert {p["metadata"]["name"] for p in policies} == {
         "maleo-epoch",
@@ -131,7 +131,7 @@ def test_charts__policies_compile(installed: Kubectl) -> None:
     assert [p["status"]["typeChecking"] for p in policies if p.get("status", {}).get("typeChecking")] == []
 
 
-def test_epoch_policy__refuses_placements_of_a_leader_of_the_past(installed: Kubectl) -> None:
+def test_epoch_policy__denies_placements_of_a_former_leader(installed: Kubectl) -> None:
     assert installed.run("apply", "-f", "-", body=_lease(7)).returncode == 0
     _await_denied(
         lambda: installed.create(_placement("m-1", epoch=6), "--dry-run=server"),
@@ -144,10 +144,10 @@ def test_epoch_policy__refuses_placements_of_a_leader_of_the_past(installed: Kub
         "stale epoch 7: the leader has 8",
     )
     labelled = installed.run("label", "placement/m-2", "-n", "default", "kept=true")
-    assert labelled.returncode == 0, "revisions of earlier leaders stay editable"
+    assert labelled.returncode == 0, "Placements of former leaders can be changed"
 
 
-def test_epoch_policy__refuses_an_active_revision_of_a_leader_of_the_past(installed: Kubectl) -> None:
+def test_epoch_policy__denies_an_active_revision_of_a_former_leader(installed: Kubectl) -> None:
     assert installed.run("apply", "-f", "-", body=_lease(9)).returncode == 0
     assert installed.create(_mission("moved")).returncode == 0
 
@@ -164,10 +164,10 @@ def test_epoch_policy__refuses_an_active_revision_of_a_leader_of_the_past(instal
     other = installed.run(
         "patch", "mission/moved", "-n", "default", "--subresource=status", "--type=merge", "-p", phase
     )
-    assert other.returncode == 0, "what a leader of the past made active may stay"
+    assert other.returncode == 0, "an active revision of a former leader is kept"
 
 
-def test_safety_policy__asks_for_its_verb(installed: Kubectl) -> None:
+def test_safety_policy__requires_the_verb_use(installed: Kubectl) -> None:
     person = ["--as=anna", "--as-group=system:authenticated"]
     binding = ["create", "clusterrolebinding"]
     assert installed.run(*binding, "anna-edits", "--clusterrole=maleo-edit", "--user=anna").returncode == 0
@@ -178,13 +178,13 @@ def test_safety_policy__asks_for_its_verb(installed: Kubectl) -> None:
     assert installed.run(*binding, "anna-safety", "--clusterrole=maleo-safety", "--user=anna").returncode == 0
     assert installed.create(_mission("camera"), *person).returncode == 0
     assert any(installed.create(safety, *person).returncode == 0 for _ in range(100)), (
-        "allowed once the binding is seen"
+        "allowed once the binding is observed"
     )
 
 
 @pytest.fixture
 def bert(installed: Kubectl) -> Iterator[list[str]]:
-    """A tenant who may edit in every namespace: the options that make kubectl speak for him."""
+    """Return the kubectl options to act as a tenant who may edit missions in every namespace."""
     for role in ("view", "edit"):
         binding = ["create", "clusterrolebinding", f"bert-{role}", f"--clusterrole=maleo-{role}", "--user=bert"]
         assert installed.run(*binding).returncode == 0
@@ -198,7 +198,7 @@ def _priority_class(name: str, value: int) -> dict[str, Any]:
 
 
 def test_priority_policy__asks_for_the_verb_on_the_class(installed: Kubectl, bert: list[str]) -> None:
-    """The grant is the one of docs/concepts/security.md: class `urgent`, for group team-a in namespace team-a."""
+    """The grant is the example of docs/concepts/security.md: class `urgent`, for group team-a in namespace team-a."""
     assert installed.create(_priority_class("urgent", 1000)).returncode == 0
     assert installed.run("create", "namespace", "team-a").returncode == 0
     urgent = _mission("urgent", priorityClassName="urgent")
@@ -211,12 +211,14 @@ def test_priority_policy__asks_for_the_verb_on_the_class(installed: Kubectl, ber
     page = (ROOT / "docs/concepts/security.md").read_text(encoding="utf-8")
     for document in yaml.safe_load_all(page.partition("```yaml\n")[2].partition("```")[0]):
         assert installed.create(document).returncode == 0
-    assert any(installed.create(theirs, *in_team).returncode == 0 for _ in range(100)), "once the binding is seen"
+    assert any(installed.create(theirs, *in_team).returncode == 0 for _ in range(100)), (
+        "allowed once the binding is observed"
+    )
     assert denied in installed.create(urgent, *in_team).stderr, "granted in the other namespace only"
 
 
-def test_priority_policy__asks_for_it_with_every_change_of_the_spec(installed: Kubectl, bert: list[str]) -> None:
-    """Who may not use the class cannot put work of his own into a mission that has it, nor into its status."""
+def test_priority_policy__requires_the_verb_for_every_change_of_the_spec(installed: Kubectl, bert: list[str]) -> None:
+    """Without the verb a user cannot change the spec of a mission that has the class, not even by its status."""
     assert installed.create(_priority_class("granted", 1000)).returncode == 0
     assert installed.create(_mission("granted", priorityClassName="granted")).returncode == 0, "an administrator may"
     assert installed.create(_mission("taken")).returncode == 0
@@ -239,42 +241,44 @@ def test_priority_policy__asks_for_it_with_every_change_of_the_spec(installed: K
     )
     assert denied in applied.stderr
     assert patch("granted", {"metadata": {"labels": {"team": "b"}}}).returncode == 0
-    assert patch("granted", {"spec": {"priorityClassName": ""}}).returncode == 0, "nobody needs leave to step back"
+    assert patch("granted", {"spec": {"priorityClassName": ""}}).returncode == 0, (
+        "removing the class requires no permission"
+    )
     status = {"status": {"phase": "Serving"}, "spec": {"priorityClassName": "granted"}}
     assert "forbidden" in patch("taken", status, "--subresource=status").stderr
-    assert installed.run("apply", "-f", "-", body=_lease(11)).returncode == 0, "the epoch's policy asks for it"
+    assert installed.run("apply", "-f", "-", body=_lease(11)).returncode == 0, "the epoch policy requires the Lease"
     by_admin = ["patch", "mission/taken", "-n", "default", "--subresource=status", "--type=merge"]
     assert installed.run(*by_admin, "-p", json.dumps(status)).returncode == 0
     assert installed.get("mission/taken", "-n", "default")["spec"].get("priorityClassName", "") == ""
 
 
 @pytest.mark.parametrize("name", ["system-node-critical", "system-cluster-critical", "system-anything"])
-def test_priority_policy__gives_classes_of_the_clusters_components_to_nobody(installed: Kubectl, name: str) -> None:
+def test_priority_policy__denies_classes_of_cluster_components(installed: Kubectl, name: str) -> None:
     _await_denied(
         lambda: installed.create(_mission("critical", priorityClassName=name), "--dry-run=server"),
         f"spec.priorityClassName: {name} is reserved for cluster components",
     )
 
 
-def test_priority_classes__are_made_in_the_order_of_criticality(
-    installed: Kubectl, own_api_server: ControlPlane
-) -> None:
+def test_priority_classes__are_ordered_by_criticality(installed: Kubectl, own_api_server: ControlPlane) -> None:
     deployment = installed.get("deployment/maleo-operator", "-n", NAMESPACE)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    (told,) = [json.loads(e["value"]) for e in container["env"] if e["name"] == "MALEO_SLOT_PRIORITY_CLASSES"]
-    assert set(told) == {"Safety", "Mission", "BestEffort"}
-    values = [installed.get(f"priorityclass/{told[c]}")["value"] for c in ("Safety", "Mission", "BestEffort")]
+    (classes,) = [json.loads(e["value"]) for e in container["env"] if e["name"] == "MALEO_SLOT_PRIORITY_CLASSES"]
+    assert set(classes) == {"Safety", "Mission", "BestEffort"}
+    values = [installed.get(f"priorityclass/{classes[c]}")["value"] for c in ("Safety", "Mission", "BestEffort")]
     assert values == sorted(values, reverse=True)
     assert len(set(values)) == 3
-    own = {"priorityClasses": {"safety": {"name": "granted", "value": None}, "bestEffort": {"name": "", "value": None}}}
-    install(own_api_server.kubeconfig, _IMAGES, values=_VALUES | {"slots": own, "agent": {"priorityClassName": ""}})
+    slots = {
+        "priorityClasses": {"safety": {"name": "granted", "value": None}, "bestEffort": {"name": "", "value": None}}
+    }
+    install(own_api_server.kubeconfig, _IMAGES, values=_VALUES | {"slots": slots, "agent": {"priorityClassName": ""}})
     names = [c["metadata"]["name"] for c in installed.get("priorityclasses")["items"]]
     assert "maleo-mission" in names
     agents = installed.get("daemonset/maleo-agent", "-n", NAMESPACE)["spec"]["template"]["spec"]
     assert "priorityClassName" not in agents, "GKE admits system-* classes in kube-system only"
 
 
-def test_operator__prefers_nodes_that_are_no_devices_and_takes_the_values_of_the_chart(
+def test_operator__avoids_device_nodes_and_applies_the_values_of_the_chart(
     installed: Kubectl, own_api_server: ControlPlane
 ) -> None:
     spec = installed.get("deployment/maleo-operator", "-n", NAMESPACE)["spec"]["template"]["spec"]
@@ -284,16 +288,16 @@ def test_operator__prefers_nodes_that_are_no_devices_and_takes_the_values_of_the
     assert installed.get("pdb/maleo-operator", "-n", NAMESPACE)["spec"]["maxUnavailable"] == 1
     toleration = {"key": "dedicated", "operator": "Exists"}
     term = {"matchExpressions": [{"key": "infra", "operator": "Exists"}]}
-    own = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
+    affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}}
     extra = [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}]
     values = {
-        "operator": {"affinity": own, "extraEnv": extra},
+        "operator": {"affinity": affinity, "extraEnv": extra},
         "agent": {"extraEnv": extra},
         "slots": {"tolerations": [toleration], "cpuRequest": "100m", "cpuLimit": "2"},
     }
     install(own_api_server.kubeconfig, _IMAGES, values=_VALUES | values)
     spec = installed.get("deployment/maleo-operator", "-n", NAMESPACE)["spec"]["template"]["spec"]
-    assert spec["affinity"] == own
+    assert spec["affinity"] == affinity
     environment = {entry["name"]: entry.get("value") for entry in spec["containers"][0]["env"]}
     assert json.loads(environment["MALEO_SLOT_TOLERATIONS"]) == [toleration]
     assert (environment["MALEO_SLOT_CPU_REQUEST"], environment["MALEO_SLOT_CPU_LIMIT"]) == ("100m", "2")
@@ -305,10 +309,10 @@ def test_operator__prefers_nodes_that_are_no_devices_and_takes_the_values_of_the
         install(own_api_server.kubeconfig, _IMAGES, values={"slots": {"cpuRequest": "much"}})
 
 
-def test_settings_of_the_operator__are_readable_by_every_user_and_missing_ones_are_told(
+def test_settings_of_the_operator__are_readable_by_every_user_and_missing_ones_are_reported(
     installed: Kubectl, own_api_server: ControlPlane, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the command line: it plans by them."""
+    """The command line plans with them."""
     person = ["--as=clara", "--as-group=system:authenticated", "-n", NAMESPACE]
     assert installed.run("auth", "can-i", "get", "configmaps/maleo-settings", *person).stdout.strip() == "yes"
     for rest in ("get configmaps/other", "list configmaps", "update configmaps/maleo-settings"):
@@ -322,7 +326,7 @@ _OPERATOR = f"--as=system:serviceaccount:{NAMESPACE}:maleo-operator"
 
 
 def _slot(name: str) -> dict[str, Any]:
-    """A pod as the operator makes it."""
+    """Return a pod as the operator creates it."""
     owner = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Mission", "name": "cctv", "uid": "u1", "controller": True}
     labels = {"maleo.dev/mission": "cctv", "app.kubernetes.io/managed-by": "maleo"}
     identity = {"secretKeyRef": {"name": "cctv-identity-0123456789ab", "key": "token"}}
@@ -338,24 +342,24 @@ def _slot(name: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
-def _with(item: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """A JSON merge of `change` into `item`."""
+def _merge(item: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """Return `item` with `change` applied as a JSON merge patch."""
     merged = dict(item)
     for key, value in change.items():
-        merged[key] = _with(item.get(key, {}), value) if isinstance(value, dict) else value
+        merged[key] = _merge(item.get(key, {}), value) if isinstance(value, dict) else value
     return merged
 
 
 _ONLY_CONTROLLED = "the operator may create, change and delete only objects that a Mission controls"
-_ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
-    "of nobody": ({"metadata": {"ownerReferences": []}}, _ONLY_CONTROLLED),
+_FORBIDDEN_PODS: dict[str, tuple[dict[str, Any], str]] = {
+    "without an owner": ({"metadata": {"ownerReferences": []}}, _ONLY_CONTROLLED),
     "without labels": ({"metadata": {"labels": {"maleo.dev/mission": "cctv", "app.kubernetes.io/managed-by": "x"}}},
                        "have the labels"),
-    "on the host's network": ({"spec": {"hostNetwork": True}}, "must not use host namespaces"),
-    "with the host's files": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "than emptyDir"),
-    "with a Secret's files": ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}}, "than emptyDir"),
-    "with a token": ({"spec": {"automountServiceAccountToken": True}}, "a ServiceAccount token"),
-    "with another's Secret": (
+    "with host network": ({"spec": {"hostNetwork": True}}, "must not use host namespaces"),
+    "with host files": ({"spec": {"volumes": [{"name": "x", "hostPath": {"path": "/"}}]}}, "than emptyDir"),
+    "with files of a Secret": ({"spec": {"volumes": [{"name": "x", "secret": {"secretName": "s"}}]}}, "than emptyDir"),
+    "with a ServiceAccount token": ({"spec": {"automountServiceAccountToken": True}}, "a ServiceAccount token"),
+    "with an unrelated Secret": (
         {"spec": {"containers": [{"name": "slot", "image": "slot:1",
             "securityContext": {"allowPrivilegeEscalation": False},
             "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "bank", "key": "k"}}}]}]}},
@@ -369,18 +373,18 @@ _ESCAPES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_operator_policy__confines_its_account_to_slots_of_missions(installed: Kubectl) -> None:
-    """So that a stolen token of the operator is not one of a cluster administrator."""
+    """A stolen token of the operator must not give the rights of a cluster administrator."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
     installed.create(account)
-    of_nobody = _with(_slot("s"), _ESCAPES["of nobody"][0])
-    _await_denied(lambda: installed.create(of_nobody, _OPERATOR, "--dry-run=server"), _ONLY_CONTROLLED)
-    for case, (change, message) in _ESCAPES.items():
-        said = installed.create(_with(_slot("s"), change), _OPERATOR, "--dry-run=server").stderr
-        assert message in said, f"{case}: {said}"
+    unowned = _merge(_slot("s"), _FORBIDDEN_PODS["without an owner"][0])
+    _await_denied(lambda: installed.create(unowned, _OPERATOR, "--dry-run=server"), _ONLY_CONTROLLED)
+    for case, (change, message) in _FORBIDDEN_PODS.items():
+        output = installed.create(_merge(_slot("s"), change), _OPERATOR, "--dry-run=server").stderr
+        assert message in output, f"{case}: {output}"
     made = installed.create(_slot("s"), _OPERATOR)
     assert made.returncode == 0, made.stderr
 
-    shop = _with(_slot("shop"), {"metadata": {"ownerReferences": [], "labels": {"app": "shop"}}})
+    shop = _merge(_slot("shop"), {"metadata": {"ownerReferences": [], "labels": {"app": "shop"}}})
     assert installed.create(shop).returncode == 0
     adopt = json.dumps({"metadata": {"ownerReferences": _slot("s")["metadata"]["ownerReferences"]}})
     assert _ONLY_CONTROLLED in installed.run("patch", "pod/shop", "-p", adopt, "--type=merge", _OPERATOR).stderr
@@ -392,7 +396,7 @@ def test_operator_policy__confines_its_account_to_slots_of_missions(installed: K
     assert installed.run("delete", "pod/s", "--wait=false", _OPERATOR).returncode == 0
 
 
-def test_operator_account__makes_secrets_and_reads_none(installed: Kubectl) -> None:
+def test_operator_account__may_create_but_not_read_secrets(installed: Kubectl) -> None:
     meta = _slot("x")["metadata"]
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta | {"name": "cctv-identity-1"}}
     minted = secret | {"type": "kubernetes.io/service-account-token"}
@@ -409,12 +413,12 @@ def test_operator_account__makes_secrets_and_reads_none(installed: Kubectl) -> N
     assert installed.run("auth", "can-i", "get", *key).stdout.strip() == "yes"
     own = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "maleo-identity-key", "namespace": NAMESPACE}}
     assert installed.create(own, _OPERATOR, "--dry-run=server").returncode == 0
-    elsewhere = _with(own, {"metadata": {"namespace": "default"}})
+    elsewhere = _merge(own, {"metadata": {"namespace": "default"}})
     assert _ONLY_CONTROLLED in installed.create(elsewhere, _OPERATOR, "--dry-run=server").stderr
 
 
 def _send_as_agent_of(node: str, plane: ControlPlane, method: str, path: str, body: Any) -> tuple[int, str]:
-    """As the user that the API server makes of the token of an agent's pod on `node`; a dry run."""
+    """Send a dry run as the user that the API server derives from the token of an agent's pod on `node`."""
     tls = ssl.create_default_context(cafile=str(plane.ca_file))
     tls.load_cert_chain(plane.cert_file, plane.key_file)
     headers = {
@@ -456,7 +460,7 @@ def test_agent_policy__lets_an_agent_write_for_its_own_node_only(
 
 
 def _definition(plural: str, kind: str) -> dict[str, Any]:
-    """A kind of the Prometheus operator as far as the chart needs it: any object of its name."""
+    """Return the CRD of a kind of the Prometheus operator, with a schema that accepts any object."""
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
     names = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": f"{kind}List"}
     version = {"name": "v1", "served": True, "storage": True, "schema": schema}
@@ -468,7 +472,7 @@ def _definition(plural: str, kind: str) -> dict[str, Any]:
     }
 
 
-def test_monitors__name_labels_and_ports_that_are_there(installed: Kubectl, own_api_server: ControlPlane) -> None:
+def test_monitors__refer_to_existing_labels_and_ports(installed: Kubectl, own_api_server: ControlPlane) -> None:
     kinds = {"servicemonitors": "ServiceMonitor", "podmonitors": "PodMonitor", "prometheusrules": "PrometheusRule"}
     for plural, kind in kinds.items():
         assert installed.create(_definition(plural, kind)).returncode == 0
@@ -499,7 +503,7 @@ def test_monitors__name_labels_and_ports_that_are_there(installed: Kubectl, own_
     assert rules["spec"] == yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
-def test_crds_chart__equals_the_generated_files() -> None:
+def test_crds_chart__has_the_generated_files() -> None:
     ours = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "crds").glob("*.yaml")}
     theirs = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "charts/maleo-crds/templates").glob("*.yaml")}
     assert ours == theirs

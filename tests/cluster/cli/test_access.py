@@ -1,4 +1,4 @@
-"""`maleo` with the kubeconfigs that people have: credential plugins, several contexts, namespaces of contexts."""
+"""`maleo` with kubeconfigs of users: credential plugins, several contexts, namespaces of contexts."""
 
 import json
 import os
@@ -67,13 +67,13 @@ def write(cluster: ControlPlane, tmp_path: Path) -> Write:
 
 
 def _plugin(folder: Path, status: dict[str, str]) -> dict[str, Any]:
-    """Return the user of a kubeconfig with a plugin, which gives the credentials in `status` if asked right."""
+    """Return the user of a kubeconfig with a plugin that returns the credentials in `status` if called correctly."""
     answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
     program = folder / "login"
     program.write_text(
         '#!/bin/sh\n[ "$1" = get-token ] && [ -n "$KUBERNETES_EXEC_INFO" ] || { echo "log in first" >&2; exit 7; }\n'
-        f'echo asked >>{folder}/calls\ncat "$ANSWER"\n'
+        f'echo called >>{folder}/calls\ncat "$ANSWER"\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     environment = [{"name": "ANSWER", "value": str(folder / "answer.json")}]
@@ -94,7 +94,7 @@ def _explain(*arguments: str | Path) -> str:
     return result.stdout
 
 
-def test_explain__takes_a_token_or_a_certificate_of_a_credential_plugin(
+def test_explain__uses_the_token_or_certificate_of_a_credential_plugin(
     cluster: ControlPlane, write: Write, tmp_path: Path
 ) -> None:
     token = _plugin(tmp_path, {"token": _token(cluster)})
@@ -110,7 +110,7 @@ def test_explain__takes_a_token_or_a_certificate_of_a_credential_plugin(
     assert _explain("--kubeconfig", write(certificate, "team-a")).startswith(f"{_MISSION}  not Ready")
 
 
-def test_explain__takes_context_and_namespace_as_kubectl_does(
+def test_explain__selects_context_and_namespace_as_kubectl_does(
     cluster: ControlPlane, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write({"token": _token(cluster)}, "team-a")
@@ -124,14 +124,14 @@ def test_explain__takes_context_and_namespace_as_kubectl_does(
         _explain("--context", "none")
 
 
-def test_plan__puts_manifests_that_name_no_namespace_where_kubectl_would(cluster: ControlPlane, write: Write) -> None:
+def test_plan__puts_manifests_without_a_namespace_where_kubectl_would(cluster: ControlPlane, write: Write) -> None:
     file = write({"token": _token(cluster)}, "team-a")
     mission = str(ROOT / f"examples/missions/{_MISSION}.yaml")
     planned = CliRunner().invoke(app, ["plan", "--live", "-f", mission, "-o", "json", "--kubeconfig", str(file)])
     assert list(json.loads(planned.stdout)["missions"]) == [f"team-a/{_MISSION}"], "it replaces the one of the cluster"
 
 
-def test_plugin_that_fails__is_told_with_what_it_said(write: Write, tmp_path: Path) -> None:
+def test_failed_plugin__is_reported_with_its_output(write: Write, tmp_path: Path) -> None:
     user = _plugin(tmp_path, {})
     user["exec"]["args"] = []
     with pytest.raises(
@@ -143,7 +143,7 @@ def test_plugin_that_fails__is_told_with_what_it_said(write: Write, tmp_path: Pa
         _explain("--kubeconfig", write(user, "team-a"))
 
 
-async def test_client_that_runs_for_long__asks_the_plugin_again_before_a_token_expires(
+async def test_long_running_client__calls_the_plugin_again_before_the_token_expires(
     cluster: ControlPlane, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 60))

@@ -1,4 +1,4 @@
-"""Installing and removing Maleo with real Helm: no mission is lost that nobody gave up."""
+"""Installation and removal of Maleo with real Helm: missions are kept unless their CRDs are removed."""
 
 import asyncio
 from pathlib import Path
@@ -39,11 +39,11 @@ async def _make_mission(kubeconfig: Path) -> str:
         return str((await client.create(MISSIONS, _MISSION))["metadata"]["uid"])
 
 
-def test_uninstall__keeps_missions_until_the_custom_resources_are_given_up(own_api_server: ControlPlane) -> None:
+def test_uninstall__keeps_missions_unless_crds_are_removed(own_api_server: ControlPlane) -> None:
     kubeconfig = own_api_server.kubeconfig
     install(kubeconfig, _IMAGES)
     mission = asyncio.run(_make_mission(kubeconfig))
-    for release in ("maleo", "maleo-crds"):  # `helm uninstall` of a user's own
+    for release in ("maleo", "maleo-crds"):  # as `helm uninstall` by a user
         find_helm(kubeconfig, NAMESPACE).remove(release)
         assert asyncio.run(_missions(kubeconfig)) == [mission]
     install(kubeconfig, _IMAGES)

@@ -1,4 +1,4 @@
-"""The control plane that the other tests of this folder stand on."""
+"""The control plane that the other cluster tests use."""
 
 import json
 import ssl
@@ -16,12 +16,12 @@ def _call(plane: ControlPlane, path: str, body: dict[str, object] | None = None)
     tls.load_cert_chain(plane.cert_file, plane.key_file)
     data = json.dumps(body).encode() if body else None
     request = urllib.request.Request(plane.url + path, data=data, headers={"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, context=tls, timeout=10) as answer:
-        answered: dict[str, object] = json.load(answer)
-        return answered
+    with urllib.request.urlopen(request, context=tls, timeout=10) as response:
+        content: dict[str, object] = json.load(response)
+        return content
 
 
-def test_control_plane__logs_who_wrote_what(api_server: ControlPlane) -> None:
+def test_control_plane__writes_an_audit_log(api_server: ControlPlane) -> None:
     name = {"metadata": {"name": "audited"}}
     _call(api_server, "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", **name})
     events = [json.loads(line) for line in api_server.audit_log.read_text().splitlines()]
@@ -29,5 +29,5 @@ def test_control_plane__logs_who_wrote_what(api_server: ControlPlane) -> None:
     assert written == [("create", "admin")]
 
 
-def test_control_plane__serves_the_version_that_is_pinned(api_server: ControlPlane) -> None:
+def test_control_plane__has_the_pinned_version(api_server: ControlPlane) -> None:
     assert _call(api_server, "/version")["gitVersion"] == "v1.35.8"

@@ -1,4 +1,4 @@
-"""The API server's client and the informer against a real API server."""
+"""API client and informer on a real API server."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ def _lease(name: str, holder: str = "nobody") -> Object:
     }
 
 
-async def test_client__says_by_its_errors_what_to_do(client: Client) -> None:
+async def test_client__raises_the_matching_api_error(client: Client) -> None:
     made = await client.create(LEASES, _lease("errors"))
     with pytest.raises(Conflict):
         await client.create(LEASES, _lease("errors"))
@@ -43,49 +43,49 @@ async def test_client__says_by_its_errors_what_to_do(client: Client) -> None:
     with pytest.raises(Invalid):
         await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "No Name"}})
     await client.delete(LEASES, "errors", namespace="default")
-    await client.delete(LEASES, "errors", namespace="default")  # gone is gone
+    await client.delete(LEASES, "errors", namespace="default")  # a missing object is not an error
 
 
-async def test_client__applying_twice_changes_nothing(client: Client) -> None:
+async def test_repeated_apply__changes_nothing(client: Client) -> None:
     first = await client.apply(LEASES, _lease("applied", "one"), manager="test")
     again = await client.apply(LEASES, _lease("applied", "one"), manager="test")
     assert again["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
     await client.delete(LEASES, "applied", namespace="default")
 
 
-async def test_informer__hears_changes_and_what_vanished_in_a_gap(client: Client) -> None:
-    heard: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
+async def test_informer__reports_changes_and_deletions_missed_by_the_watch(client: Client) -> None:
+    changes: asyncio.Queue[tuple[str, str | None]] = asyncio.Queue()
 
-    def note(key: str, _old: Object | None, new: Object | None) -> None:
-        heard.put_nowait((key, new["spec"]["holderIdentity"] if new else None))
+    def record(key: str, _old: Object | None, new: Object | None) -> None:
+        changes.put_nowait((key, new["spec"]["holderIdentity"] if new else None))
 
     await client.create(LEASES, _lease("early", "a"))
-    informer = Informer(client, LEASES, on_change=note, labels="test=kube-client")
+    informer = Informer(client, LEASES, on_change=record, labels="test=kube-client")
     task = asyncio.create_task(informer.run())
-    assert await asyncio.wait_for(heard.get(), 10) == ("default/early", "a")
+    assert await asyncio.wait_for(changes.get(), 10) == ("default/early", "a")
     await client.merge(LEASES, "early", {"spec": {"holderIdentity": "b"}}, namespace="default")
-    assert await asyncio.wait_for(heard.get(), 10) == ("default/early", "b")
+    assert await asyncio.wait_for(changes.get(), 10) == ("default/early", "b")
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
     await client.delete(LEASES, "early", namespace="default")
     await informer.relist()  # what a watch does after a gap: the delete was never sent
-    assert await asyncio.wait_for(heard.get(), 10) == ("default/early", None)
+    assert await asyncio.wait_for(changes.get(), 10) == ("default/early", None)
     assert informer.store == {}
 
 
-async def test_informer__hears_a_delete_after_everything_that_it_deletes(client: Client) -> None:
-    """A delete bears a version of its own, newer than the object's last one."""
-    heard: asyncio.Queue[Object | None] = asyncio.Queue()
+async def test_deletion__is_newer_than_every_version_of_the_object(client: Client) -> None:
+    """A deletion has its own resource version, newer than the last one of the object."""
+    changes: asyncio.Queue[Object | None] = asyncio.Queue()
     made = await client.create(LEASES, _lease("short-lived", "a"))
     informer = Informer(
-        client, LEASES, on_change=lambda _key, _old, new: heard.put_nowait(new), labels="test=kube-client"
+        client, LEASES, on_change=lambda _key, _old, new: changes.put_nowait(new), labels="test=kube-client"
     )
     task = asyncio.create_task(informer.run())
-    assert await asyncio.wait_for(heard.get(), 10) == made
+    assert await asyncio.wait_for(changes.get(), 10) == made
     await client.delete(LEASES, "short-lived", namespace="default")
-    assert await asyncio.wait_for(heard.get(), 10) is None
-    informer.record(made)  # the answer to the write that made it, late
+    assert await asyncio.wait_for(changes.get(), 10) is None
+    informer.record(made)  # a late response to the write that created it
     assert informer.store == {}
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What a mission owns, written to a real API server: objects of a tenant that have the same names stay as they are."""
+"""Objects of a mission on a real API server: objects of a tenant with the same names are left unchanged."""
 
 import json
 import subprocess
@@ -29,14 +29,14 @@ _QUOTAS = Kind("", "v1", "resourcequotas", "ResourceQuota", namespaced=True)
 _KINDS = ["Pod", "Service", "Placement"]
 
 
-class Shell:
-    """A gateway with its cache, which sees what the gateway writes and what `see` shows it."""
+class Harness:
+    """A writer with its cache, which has the objects that the writer wrote and those that `observe` recorded."""
 
     def __init__(self, client: Client, declared: Mission) -> None:
         self.client = client
         self.mission = declared
         self.cache = Cache(client, mark=lambda _: None, on_restart=lambda *_: None)
-        self.gateway = Writer(client, self.cache)
+        self.writer = Writer(client, self.cache)
 
     @property
     def scope(self) -> MissionScope:
@@ -44,7 +44,7 @@ class Shell:
         digest = "sha256:" + "d" * 64
         return scope(self.mission, verdict=verdict, trigger="FirstPlacement", inputs_digest=digest)
 
-    def wanted(self, kind: str) -> Object:
+    def desired(self, kind: str) -> Object:
         of = self.scope
         new = placement.propose(of, Revisions())
         assert new is not None
@@ -55,21 +55,21 @@ class Shell:
         return children.secret(of) if kind == "Secret" else children.service(of.mission, new, slot_port=8080)
 
     async def put(self, kind: str) -> Rejection | None:
-        body = self.wanted(kind)
-        made_once = kind != "Service"
-        return await self.gateway.apply_children(Outcome(create=(body,)) if made_once else Outcome(apply=(body,)))
+        body = self.desired(kind)
+        create_only = kind != "Service"
+        return await self.writer.apply_children(Outcome(create=(body,)) if create_only else Outcome(apply=(body,)))
 
     async def read(self, kind: str) -> Object:
-        meta = self.wanted(kind)["metadata"]
+        meta = self.desired(kind)["metadata"]
         return await self.client.get(BY_KIND[kind], meta["name"], namespace=meta["namespace"])
 
-    async def see(self, kind: str) -> None:
+    async def observe(self, kind: str) -> None:
         self.cache.record(BY_KIND[kind], await self.read(kind))
 
 
 @pytest.fixture
-async def shell(api_server: ControlPlane) -> AsyncIterator[Shell]:
-    """In a namespace of its own, where no controller-manager has made the account that pods need."""
+async def harness(api_server: ControlPlane) -> AsyncIterator[Harness]:
+    """Yield a harness in its own namespace with the ServiceAccount that pods need, as no controller-manager runs."""
     for verb in (["apply", "--server-side"], ["wait", "--for=condition=Established", "--timeout=60s"]):
         command = ["kubectl", "--kubeconfig", str(api_server.kubeconfig), *verb, "-f", str(_CRDS)]
         subprocess.run(command, check=True, capture_output=True)  # noqa: ASYNC221 - nothing else runs
@@ -81,103 +81,103 @@ async def shell(api_server: ControlPlane) -> AsyncIterator[Shell]:
         subprocess.run(create, input=json.dumps(account), check=True, capture_output=True, text=True)  # noqa: ASYNC221
         body = mission().to_api()
         declared = await client.create(MISSIONS, body | {"metadata": {"name": "cctv", "namespace": name}})
-        yield Shell(client, Mission.model_validate(declared))
+        yield Harness(client, Mission.model_validate(declared))
         await client.delete(MISSIONS, "cctv", namespace=name)
 
 
-def _tenants(wanted: Object) -> Object:
-    """An object of the same name and labels, of somebody else: only who controls it tells the two apart."""
-    meta = {key: wanted["metadata"][key] for key in ("name", "namespace", "labels")}
+def _tenant_object(desired: Object) -> Object:
+    """Return an object of a tenant with the same name and labels, which differs only by its controller."""
+    meta = {key: desired["metadata"][key] for key in ("name", "namespace", "labels")}
     other: dict[str, Any] = {
         "Service": {"spec": {"selector": {"app": "shop"}, "ports": [{"port": 80, "protocol": "TCP"}]}},
         "Pod": {"spec": {"containers": [{"name": "shop", "image": "shop:1"}]}},
-        "Placement": {"spec": wanted.get("spec")},
-    }[wanted["kind"]]
-    return {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": meta, **other}
+        "Placement": {"spec": desired.get("spec")},
+    }[desired["kind"]]
+    return {"apiVersion": desired["apiVersion"], "kind": desired["kind"], "metadata": meta, **other}
 
 
 @pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize("owner", ["", "another mission"])
-async def test_object_of_somebody_else__is_refused_and_unchanged(shell: Shell, kind: str, owner: str) -> None:
-    body = _tenants(shell.wanted(kind))
+async def test_object_of_somebody_else__is_refused_and_unchanged(harness: Harness, kind: str, owner: str) -> None:
+    body = _tenant_object(harness.desired(kind))
     if owner:
-        body["metadata"]["ownerReferences"] = [children.owner(shell.mission) | {"uid": "of-a-former-cctv"}]
-    before = await shell.client.create(BY_KIND[kind], body)
-    shell.cache.record(BY_KIND[kind], before)
+        body["metadata"]["ownerReferences"] = [children.owner(harness.mission) | {"uid": "of-a-former-cctv"}]
+    before = await harness.client.create(BY_KIND[kind], body)
+    harness.cache.record(BY_KIND[kind], before)
     for _ in range(2):
-        refusal = await shell.put(kind)
-        assert refusal is not None
+        rejection = await harness.put(kind)
+        assert rejection is not None
         name = body["metadata"]["name"]
-        whose = "it is controlled by Mission cctv" if owner else "it has no controller"
-        assert f"{kind} {name} was rejected: a {kind} with this name exists" in str(refusal)
-        assert whose in str(refusal)
-        assert f"delete or rename that {kind}, or rename the Mission" in str(refusal)
-        assert await shell.read(kind) == before
-    assert shell.cache.pods(shell.mission) == ()
-    assert shell.cache.placements(shell.mission) == ()
-    assert shell.cache.service(shell.mission) == (None, "")
+        controller = "it is controlled by Mission cctv" if owner else "it has no controller"
+        assert f"{kind} {name} was rejected: a {kind} with this name exists" in str(rejection)
+        assert controller in str(rejection)
+        assert f"delete or rename that {kind}, or rename the Mission" in str(rejection)
+        assert await harness.read(kind) == before
+    assert harness.cache.pods(harness.mission) == ()
+    assert harness.cache.placements(harness.mission) == ()
+    assert harness.cache.service(harness.mission) == (None, "")
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-async def test_child__that_was_made_and_not_seen_yet_is_ours(shell: Shell, kind: str) -> None:
-    assert await shell.put(kind) is None
-    made = await shell.read(kind)
-    unseen = Shell(shell.client, shell.mission)
-    assert await unseen.put(kind) is None
-    after = await shell.read(kind)
+async def test_existing_child_that_is_not_cached__is_recognized(harness: Harness, kind: str) -> None:
+    assert await harness.put(kind) is None
+    made = await harness.read(kind)
+    uncached = Harness(harness.client, harness.mission)
+    assert await uncached.put(kind) is None
+    after = await harness.read(kind)
     assert after["metadata"]["uid"] == made["metadata"]["uid"]
-    assert unseen.cache.raw(BY_KIND[kind], key_of(after)) == after
+    assert uncached.cache.raw(BY_KIND[kind], key_of(after)) == after
     if kind in {"Pod", "Placement"}:
         assert after == made
 
 
-async def test_deleted_service__comes_back_with_its_address_unless_another_has_taken_it(shell: Shell) -> None:
-    assert await shell.put("Service") is None
-    _, address = shell.cache.service(shell.mission)
-    body = shell.mission.to_api()
-    shell.mission = Mission.model_validate(body | {"status": {"address": address}})
-    meta = (await shell.read("Service"))["metadata"]
+async def test_deleted_service__is_recreated_with_its_address_unless_that_is_taken(harness: Harness) -> None:
+    assert await harness.put("Service") is None
+    _, address = harness.cache.service(harness.mission)
+    body = harness.mission.to_api()
+    harness.mission = Mission.model_validate(body | {"status": {"address": address}})
+    meta = (await harness.read("Service"))["metadata"]
 
     async def delete() -> None:
-        await shell.client.delete(SERVICES, meta["name"], namespace=meta["namespace"])
-        await shell.cache.relist()
+        await harness.client.delete(SERVICES, meta["name"], namespace=meta["namespace"])
+        await harness.cache.relist()
 
     await delete()
-    assert await shell.put("Service") is None
-    assert shell.cache.service(shell.mission)[1] == address
+    assert await harness.put("Service") is None
+    assert harness.cache.service(harness.mission)[1] == address
     await delete()
     taker = {"clusterIP": address.removesuffix(":8080"), "ports": [{"port": 80}]}
     other = {"name": "taker", "namespace": meta["namespace"]}
-    await shell.client.create(SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": other, "spec": taker})
-    assert await shell.put("Service") is None, "it gets another address"
-    assert shell.cache.service(shell.mission)[1] not in ("", address)
+    await harness.client.create(SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": other, "spec": taker})
+    assert await harness.put("Service") is None, "it gets another address"
+    assert harness.cache.service(harness.mission)[1] not in ("", address)
 
 
-async def test_pod__satisfies_a_quota_of_its_namespace(shell: Shell) -> None:
-    """A ResourceQuota refuses pods that do not state what it counts."""
+async def test_pod__states_all_resources_that_a_quota_requires(harness: Harness) -> None:
+    """A ResourceQuota rejects pods that do not state the resources that it counts."""
     hard = {"requests.cpu": "1", "requests.memory": "1Gi", "limits.memory": "2Gi", "pods": "2"}
-    namespace = shell.mission.metadata.namespace
+    namespace = harness.mission.metadata.namespace
     body: Object = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "all", "namespace": namespace}}
-    await shell.client.create(_QUOTAS, body | {"spec": {"hard": hard}})
-    used = {"status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}  # what the controller-manager writes
-    await shell.client.merge(_QUOTAS, "all", used, namespace=namespace, subresource="status")
-    pod = shell.wanted("Pod")
+    await harness.client.create(_QUOTAS, body | {"spec": {"hard": hard}})
+    used = {"status": {"hard": hard, "used": dict.fromkeys(hard, "0")}}  # as the controller-manager writes it
+    await harness.client.merge(_QUOTAS, "all", used, namespace=namespace, subresource="status")
+    pod = harness.desired("Pod")
     del pod["spec"]["containers"][0]["resources"]["limits"]
     with pytest.raises(Exception, match=r"must specify limits.memory"):
-        await _repeat(lambda: shell.client.create(PODS, pod, dry_run=True))
-    assert await shell.put("Pod") is None
+        await _repeat(lambda: harness.client.create(PODS, pod, dry_run=True))
+    assert await harness.put("Pod") is None
 
 
 async def _repeat(create: Callable[[], Awaitable[Object]]) -> None:
-    """Until it is refused: a quota is enforced within a moment."""
+    """Repeat until an error: a quota is enforced after a short delay."""
     for _ in range(50):
         await create()
 
 
-async def test_service_that_somebody_mangled__is_as_it_should_be_again(shell: Shell) -> None:
-    assert await shell.put("Service") is None
-    wanted = shell.wanted("Service")["spec"]
-    meta = (await shell.read("Service"))["metadata"]
+async def test_modified_service__is_restored(harness: Harness) -> None:
+    assert await harness.put("Service") is None
+    desired = harness.desired("Service")["spec"]
+    meta = (await harness.read("Service"))["metadata"]
     edits: list[Object] = [
         {"spec": {"selector": {"app": "shop"}}},
         {"spec": {"selector": None}},
@@ -185,65 +185,65 @@ async def test_service_that_somebody_mangled__is_as_it_should_be_again(shell: Sh
         {"spec": {"type": "ExternalName", "externalName": "example.com", "clusterIP": None, "clusterIPs": None}},
     ]
     for edit in edits:
-        await shell.client.merge(SERVICES, meta["name"], edit, namespace=meta["namespace"])
-        await shell.see("Service")
-        spec, _ = shell.cache.service(shell.mission)
+        await harness.client.merge(SERVICES, meta["name"], edit, namespace=meta["namespace"])
+        await harness.observe("Service")
+        spec, _ = harness.cache.service(harness.mission)
         assert spec is not None
-        assert not children.is_served_by(spec, wanted), edit
-        assert await shell.put("Service") is None
-        spec, address = shell.cache.service(shell.mission)
+        assert not children.is_served_by(spec, desired), edit
+        assert await harness.put("Service") is None
+        spec, address = harness.cache.service(harness.mission)
         assert spec is not None
-        assert children.is_served_by(spec, wanted)
+        assert children.is_served_by(spec, desired)
         assert address.endswith(":8080")
-    assert (await shell.read("Service"))["metadata"]["uid"] == meta["uid"]
+    assert (await harness.read("Service"))["metadata"]["uid"] == meta["uid"]
 
 
-async def test_correction__is_not_written_over_a_change_that_was_not_seen(shell: Shell) -> None:
-    assert await shell.put("Service") is None
-    meta = (await shell.read("Service"))["metadata"]
-    await shell.client.merge(SERVICES, meta["name"], {"spec": {"selector": None}}, namespace=meta["namespace"])
+async def test_correction__does_not_overwrite_an_unobserved_change(harness: Harness) -> None:
+    assert await harness.put("Service") is None
+    meta = (await harness.read("Service"))["metadata"]
+    await harness.client.merge(SERVICES, meta["name"], {"spec": {"selector": None}}, namespace=meta["namespace"])
     with pytest.raises(Exception, match="the object has been modified"):
-        await shell.put("Service")
+        await harness.put("Service")
 
 
-async def test_secret__is_created_and_nobody_can_change_it(shell: Shell) -> None:
+async def test_secret__is_created_immutable(harness: Harness) -> None:
     for _ in range(2):
-        assert await shell.put("Secret") is None
-    secret = await shell.read("Secret")
-    assert b64decode(secret["data"]["token"]).decode() == shell.scope.identity
+        assert await harness.put("Secret") is None
+    secret = await harness.read("Secret")
+    assert b64decode(secret["data"]["token"]).decode() == harness.scope.identity
     name, namespace = secret["metadata"]["name"], secret["metadata"]["namespace"]
     with pytest.raises(Exception, match="field is immutable when `immutable` is set"):
-        await shell.client.merge(SECRETS, name, {"data": {"token": "/w=="}}, namespace=namespace)
+        await harness.client.merge(SECRETS, name, {"data": {"token": "/w=="}}, namespace=namespace)
 
 
-async def test_key__is_made_once_and_read_by_every_leader(shell: Shell) -> None:
-    namespace = shell.mission.metadata.namespace
-    keys = [await shell.gateway.load_identity_key(namespace) for _ in range(2)]
+async def test_identity_key__is_created_once_and_read_by_later_leaders(harness: Harness) -> None:
+    namespace = harness.mission.metadata.namespace
+    keys = [await harness.writer.load_identity_key(namespace) for _ in range(2)]
     assert keys[0] == keys[1]
     assert len(keys[0]) >= 32
 
 
-async def test_pod_that_lost_its_labels__is_found_again(shell: Shell) -> None:
-    """The watch selects by label: to it such a pod is deleted, and its name is taken."""
-    assert await shell.put("Pod") is None
-    pod = await shell.read("Pod")
+async def test_pod_that_lost_its_labels__is_found_again(harness: Harness) -> None:
+    """The watch selects by label: such a pod appears deleted, while its name is still taken."""
+    assert await harness.put("Pod") is None
+    pod = await harness.read("Pod")
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
-    await shell.client.merge(PODS, name, {"metadata": {"labels": None}}, namespace=namespace)
-    shell.cache.observe(PODS, await shell.read("Pod"), deleted=True)
-    assert shell.cache.pods(shell.mission) == ()
-    assert await shell.put("Pod") is None
-    (found,) = shell.cache.pods(shell.mission)
+    await harness.client.merge(PODS, name, {"metadata": {"labels": None}}, namespace=namespace)
+    harness.cache.observe(PODS, await harness.read("Pod"), deleted=True)
+    assert harness.cache.pods(harness.mission) == ()
+    assert await harness.put("Pod") is None
+    (found,) = harness.cache.pods(harness.mission)
     assert (found.name, found.node, found.unit) == (name, "drone-1", CPU)
-    assert found.identity == "", "not taken for a pod of the identity that holds now"
+    assert found.identity == "", "it is not assumed to have the current identity"
 
 
-async def test_delete__spares_what_has_taken_the_name_meanwhile(shell: Shell) -> None:
-    assert await shell.put("Placement") is None
-    stored = await shell.read("Placement")
+async def test_delete__does_not_delete_a_new_object_of_the_same_name(harness: Harness) -> None:
+    assert await harness.put("Placement") is None
+    stored = await harness.read("Placement")
     meta = stored["metadata"]
-    await shell.client.delete(PLACEMENTS, meta["name"], namespace=meta["namespace"])
-    other = await shell.client.create(PLACEMENTS, _tenants(shell.wanted("Placement")))
+    await harness.client.delete(PLACEMENTS, meta["name"], namespace=meta["namespace"])
+    other = await harness.client.create(PLACEMENTS, _tenant_object(harness.desired("Placement")))
     outcome = Outcome(delete=(Reference("Placement", meta["namespace"], meta["name"]),))
     with pytest.raises(Exception, match="UID in the precondition"):
-        await shell.gateway.apply_mission(shell.mission.to_api(), outcome)
-    assert await shell.read("Placement") == other
+        await harness.writer.apply_mission(harness.mission.to_api(), outcome)
+    assert await harness.read("Placement") == other

@@ -1,4 +1,4 @@
-"""Tokens as a real API server issues and reviews them: only those of an agent's own pod open a stream."""
+"""Tokens that a real API server issues and reviews: only one of an agent's own pod opens a stream."""
 
 import asyncio
 import contextlib
@@ -28,23 +28,23 @@ _SYSTEM, _TENANT, _NODE, _AGENT = "ingest-system", "ingest-tenant", "ingest-dron
 
 
 class Ingest:
-    """The server that agents dial, on a real socket, with the API server that made the tokens."""
+    """The ingest server of agents on a real socket, and the API server that issues their tokens."""
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.connected = asyncio.Event()
-        self.parent = ControlServer(on_frame=lambda _name, _frame: None, on_hello=lambda _hello: self.connected.set())
-        reviewer = TokenAuthenticator(
+        self.control = ControlServer(on_frame=lambda _name, _frame: None, on_hello=lambda _hello: self.connected.set())
+        authenticator = TokenAuthenticator(
             client, audience="maleo-operator", account=f"system:serviceaccount:{_SYSTEM}:{_AGENT}"
         )
         self.server = TestServer(
             IngestServer(
-                reviewer, self.parent, tracker=ConnectionTracker(), leader=lambda: None, recheck_s=0.2
+                authenticator, self.control, tracker=ConnectionTracker(), leader=lambda: None, recheck_s=0.2
             ).make_app()
         )
 
     async def make_pod(self, namespace: str, account: str, name: str) -> dict[str, Any]:
-        """A pod of that account on the node; its kubelet is played."""
+        """Create a pod of the account on the node, which has no kubelet."""
         spec = {
             "nodeName": _NODE, "serviceAccountName": account, "automountServiceAccountToken": False,
             "containers": [{"name": "agent", "image": "agent:1"}],
@@ -54,7 +54,7 @@ class Ingest:
     async def issue(
         self, namespace: str, account: str, bound: dict[str, Any] | None, *, audience: str = "maleo-operator"
     ) -> str:
-        """A token of the account, bound to the object."""
+        """Issue a token of the account, bound to an object."""
         to = {"apiVersion": "v1", "kind": bound["kind"], "name": bound["metadata"]["name"], "uid": bound["metadata"]["uid"]} if bound else None  # fmt: skip  # noqa: E501
         tokens = Kind("", "v1", f"serviceaccounts/{account}/token", "TokenRequest", namespaced=True)
         body = _object("TokenRequest", account, namespace) | {"apiVersion": "authentication.k8s.io/v1"}
@@ -72,8 +72,8 @@ class Ingest:
             await socket.send_bytes(encode(Hello(role="agent", name=node, boot="b", highest_epoch=0)))
             yield socket
 
-    async def refusal(self, token: str) -> int:
-        """HTTP status that the token gets; 101 when it opens a stream."""
+    async def status(self, token: str) -> int:
+        """Return the HTTP status that the token gets; 101 if it opens a stream."""
         try:
             async with self.dial(token):
                 return 101
@@ -94,7 +94,9 @@ async def ingest(api_server: ControlPlane) -> AsyncIterator[Ingest]:
     async with Client.from_kubeconfig(api_server.kubeconfig) as client:
         await client.create(NODES, _object("Node", _NODE))
         for namespace in (_SYSTEM, _TENANT):
-            with contextlib.suppress(Conflict):  # nobody deletes namespaces here: another test has made it
+            with contextlib.suppress(
+                Conflict
+            ):  # an earlier test created it: without controllers namespaces are never deleted
                 await client.create(_NAMESPACES, _object("Namespace", namespace))
             for account in (_AGENT, "other"):
                 await client.create(_ACCOUNTS, _object("ServiceAccount", account, namespace))
@@ -110,7 +112,7 @@ async def ingest(api_server: ControlPlane) -> AsyncIterator[Ingest]:
         await client.delete(NODES, _NODE)
 
 
-async def test_agents_own_pod__opens_the_stream_of_its_node_and_no_other(ingest: Ingest) -> None:
+async def test_token_of_an_agent_pod__opens_the_stream_of_its_node_only(ingest: Ingest) -> None:
     token = await ingest.issue(_SYSTEM, _AGENT, await ingest.make_pod(_SYSTEM, _AGENT, "agent"))
     async with ingest.dial(token, "another-node") as socket:
         assert (await socket.receive(timeout=_WAIT_S)).data == 4403
@@ -119,31 +121,31 @@ async def test_agents_own_pod__opens_the_stream_of_its_node_and_no_other(ingest:
 
 
 @pytest.mark.parametrize(("namespace", "account"), [(_TENANT, _AGENT), (_TENANT, "other"), (_SYSTEM, "other")])
-async def test_pod_of_another_account__is_refused(ingest: Ingest, namespace: str, account: str) -> None:
+async def test_token_of_another_account__is_rejected(ingest: Ingest, namespace: str, account: str) -> None:
     pod = await ingest.make_pod(namespace, account, "stranger")
-    assert await ingest.refusal(await ingest.issue(namespace, account, pod)) == 401
+    assert await ingest.status(await ingest.issue(namespace, account, pod)) == 401
 
 
 @pytest.mark.parametrize(("namespace", "account"), [(_TENANT, "other"), (_SYSTEM, _AGENT)])
-async def test_token_bound_to_a_node_without_a_pod__is_refused(ingest: Ingest, namespace: str, account: str) -> None:
+async def test_token_bound_to_a_node__is_rejected(ingest: Ingest, namespace: str, account: str) -> None:
     node = await ingest.client.get(NODES, _NODE)
-    assert await ingest.refusal(await ingest.issue(namespace, account, node | {"kind": "Node"})) == 401
+    assert await ingest.status(await ingest.issue(namespace, account, node | {"kind": "Node"})) == 401
 
 
-async def test_token_for_another_audience_or_bound_to_nothing_or_altered__is_refused(ingest: Ingest) -> None:
+async def test_token_with_another_audience_or_unbound_or_modified__is_rejected(ingest: Ingest) -> None:
     pod = await ingest.make_pod(_SYSTEM, _AGENT, "agent")
-    good = await ingest.issue(_SYSTEM, _AGENT, pod)
-    strange = [
+    valid = await ingest.issue(_SYSTEM, _AGENT, pod)
+    invalid = [
         await ingest.issue(_SYSTEM, _AGENT, pod, audience="another"),
         await ingest.issue(_SYSTEM, _AGENT, None),
-        f"{good[:-8]}AAAAAAAA",
+        f"{valid[:-8]}AAAAAAAA",
         "",
     ]
-    assert [await ingest.refusal(token) for token in strange] == [401] * 4
-    assert await ingest.refusal(good) == 101
+    assert [await ingest.status(token) for token in invalid] == [401] * 4
+    assert await ingest.status(valid) == 101
 
 
-async def test_pod_that_is_deleted__loses_its_stream_and_gets_no_other(ingest: Ingest) -> None:
+async def test_token_of_a_deleted_pod__closes_its_stream_and_is_rejected(ingest: Ingest) -> None:
     pod = await ingest.make_pod(_SYSTEM, _AGENT, "agent")
     token = await ingest.issue(_SYSTEM, _AGENT, pod)
     async with ingest.dial(token) as socket:
@@ -151,4 +153,4 @@ async def test_pod_that_is_deleted__loses_its_stream_and_gets_no_other(ingest: I
         await ingest.client.delete(PODS, "agent", namespace=_SYSTEM, grace_s=0)
         message = await socket.receive(timeout=_WAIT_S)
         assert (message.type, message.data) == (WSMsgType.CLOSE, 4401)
-    assert await ingest.refusal(token) == 401
+    assert await ingest.status(token) == 401

@@ -1,4 +1,4 @@
-"""Electors against a real API server: one leads, an epoch never falls, who loses the Lease stops at once."""
+"""Leader election on a real API server: one leader, increasing epochs, and no leader without the Lease."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ async def client(api_server: ControlPlane) -> AsyncIterator[Client]:
 
 @dataclass
 class Candidate:
-    """An elector with what it did: epochs it led, and whether it leads."""
+    """An elector with its epochs as leader, and whether it leads now."""
 
     elector: LeaderElector
     led: list[int] = field(default_factory=list)
@@ -37,13 +37,13 @@ class Candidate:
 
     async def lead(self, epoch: int) -> None:
         self.led.append(epoch)
-        await self._turn(leads=True)
+        await self._set(leads=True)
         try:
             await asyncio.Event().wait()
         finally:
-            await self._turn(leads=False)
+            await self._set(leads=False)
 
-    async def _turn(self, *, leads: bool) -> None:
+    async def _set(self, *, leads: bool) -> None:
         async with self.changed:
             self.leads = leads
             self.changed.notify_all()
@@ -65,12 +65,12 @@ async def candidate(client: Client, identity: str) -> AsyncIterator[Candidate]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_second__waits_and_follows_with_a_higher_epoch(client: Client) -> None:
+async def test_second_candidate__leads_after_the_first_with_a_higher_epoch(client: Client) -> None:
     async with candidate(client, "first") as first:
         await first.until(leads=True)
         async with candidate(client, "second") as second:
             async with asyncio.timeout(_WAIT_S):
-                while second.elector.leader != "first:8443":  # noqa: ASYNC110 - it tells nobody what it has seen
+                while second.elector.leader != "first:8443":  # noqa: ASYNC110 - no event is sent
                     await asyncio.sleep(0.05)
             assert second.led == []
             await first.elector.release()
@@ -82,20 +82,20 @@ async def test_second__waits_and_follows_with_a_higher_epoch(client: Client) -> 
     assert epochs[1] > epochs[0]
 
 
-async def test_lease_taken_by_another__ends_leading_and_is_not_taken_back(client: Client) -> None:
+async def test_leader_that_lost_its_lease__stops_and_does_not_take_it_back(client: Client) -> None:
     async with candidate(client, "first") as first:
         await first.until(leads=True)
         lease = await client.get(LEASES, "elector", namespace="default")
-        taken = {"metadata": {"annotations": {ADDRESS: ""}}, "spec": {"holderIdentity": "other"}}
-        await client.merge(LEASES, "elector", taken, namespace="default")
+        change = {"metadata": {"annotations": {ADDRESS: ""}}, "spec": {"holderIdentity": "other"}}
+        await client.merge(LEASES, "elector", change, namespace="default")
         await first.until(leads=False)
-        assert first.elector.leader == "", "who does not lead sends nobody to itself"
+        assert first.elector.leader == "", "a former leader must not redirect to itself"
         held = await client.get(LEASES, "elector", namespace="default")
         assert held["spec"]["holderIdentity"] == "other"
         assert held["spec"]["leaseTransitions"] == lease["spec"]["leaseTransitions"]
 
 
-async def test_deleted_lease__the_next_epoch_is_still_higher(client: Client) -> None:
+async def test_epoch_after_a_deleted_lease__is_higher(client: Client) -> None:
     async with candidate(client, "first") as first:
         await first.until(leads=True)
         await client.delete(LEASES, "elector", namespace="default")
@@ -104,24 +104,24 @@ async def test_deleted_lease__the_next_epoch_is_still_higher(client: Client) -> 
         assert first.led[1] > first.led[0]
 
 
-async def test_lease_that_cannot_be_renewed__sends_nobody_to_who_led(client: Client) -> None:
-    """It is still held in its name, for as long as it has not run out."""
+async def test_leader_that_cannot_renew_its_lease__is_not_redirected_to(client: Client) -> None:
+    """The Lease still has its name until it expires."""
     async with candidate(client, "first") as first:
         await first.until(leads=True)
-        first.elector._client = cast("Client", _Away(client))
+        first.elector._client = cast("Client", _WithoutWrites(client))
         await first.until(leads=False)
         assert first.elector.leader == ""
         first.elector._client = client
         seen = first.elector._observed
         async with asyncio.timeout(_WAIT_S):
-            while first.elector._observed == seen:  # noqa: ASYNC110 - it tells nobody what it has seen
+            while first.elector._observed == seen:  # noqa: ASYNC110 - no event is sent
                 await asyncio.sleep(0.05)
         assert not first.leads
         assert first.elector.leader == ""
 
 
-class _Away:
-    """Reads are answered, writes are not."""
+class _WithoutWrites:
+    """API client whose writes fail."""
 
     def __init__(self, client: Client) -> None:
         self.get = client.get
@@ -130,7 +130,7 @@ class _Away:
         raise Unreachable("no answer")
 
 
-async def test_lease_restored_from_a_backup__the_next_epoch_is_higher_than_any_that_was_ever_told(
+async def test_epoch_after_a_restored_lease__is_higher_than_all_former_ones(
     client: Client,
 ) -> None:
     async with candidate(client, "first") as first:
@@ -140,4 +140,4 @@ async def test_lease_restored_from_a_backup__the_next_epoch_is_higher_than_any_t
         await first.until(leads=True)
         lease = await client.get(LEASES, "elector", namespace="default")
         assert first.led[1] > first.led[0]
-        assert lease["spec"]["leaseTransitions"] == first.led[1], "the API server refuses Placements of another epoch"
+        assert lease["spec"]["leaseTransitions"] == first.led[1], "the API server denies Placements of another epoch"

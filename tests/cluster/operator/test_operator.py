@@ -1,5 +1,5 @@
-"""The whole operator in this process, on a real API server: it gets ready, says when it hangs, writes nothing idly, and
-serves only agents that prove whose they are.
+"""The whole operator in this process, on a real API server: health, no idle writes, children, and authentication of
+agents.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ async def client(api_server: ControlPlane) -> AsyncIterator[Client]:
 async def operator(
     api_server: ControlPlane, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Operator]:
-    """One replica, leading; ends when the test does."""
+    """Yield one replica, which leads, for the duration of the test."""
     monkeypatch.setenv("KUBECONFIG", str(api_server.kubeconfig))
     namespace = {"namespace": "default", "lease": "operator-test", "agent_account": "agent-test"}
     async with running_operator(api_server.kubeconfig, **namespace) as made:
@@ -73,7 +73,7 @@ async def operator(
 
 async def _until(reached: Callable[[], bool]) -> None:
     async with asyncio.timeout(_WAIT_S):
-        while not reached():  # noqa: ASYNC110 - it tells nobody
+        while not reached():  # noqa: ASYNC110 - no event is sent
             await asyncio.sleep(0.02)
 
 
@@ -95,12 +95,12 @@ async def test_healthz__fails_when_the_cycle_stalls(operator: Operator, monkeypa
     monkeypatch.setattr(Term, "run_pass", hang)
     operator._queue.mark(ALL_MISSIONS)
     await asyncio.wait_for(hangs.wait(), _WAIT_S)
-    operator.cycle.last_progress = time.monotonic() - 31.0  # as if that long had gone by since
+    operator.cycle.last_progress = time.monotonic() - 31.0  # as if so much time had passed since the last step
     assert await _get(health, "/healthz") == (503, "the last step of the cycle was 31 s ago")
-    assert (await _get(health, "/readyz"))[0] == 200, "its caches are fine"
+    assert (await _get(health, "/readyz"))[0] == 200, "its caches are synced"
 
 
-async def test_device__is_made_for_a_labelled_node_and_comes_back_and_then_nothing_is_written(
+async def test_device_of_a_labelled_node__is_created_and_recreated_without_further_writes(
     operator: Operator, client: Client, api_server: ControlPlane
 ) -> None:
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-op", "labels": {"maleo.dev/tier": "Edge"}}}
@@ -117,46 +117,46 @@ async def test_device__is_made_for_a_labelled_node_and_comes_back_and_then_nothi
         await client.delete(NODES, "n-op")
 
 
-async def test_device_that_people_wrote__outlives_its_node(operator: Operator, client: Client) -> None:
+async def test_device_with_declarations__outlives_its_node(operator: Operator, client: Client) -> None:
     spec = {"nodeName": "n-own", "declared": [{"name": "npu", "profile": "none"}]}
-    own = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Device", "metadata": {"name": "n-own"}, "spec": spec}
-    await client.create(DEVICES, own)
+    device = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Device", "metadata": {"name": "n-own"}, "spec": spec}
+    await client.create(DEVICES, device)
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-own", "labels": {"maleo.dev/tier": "Edge"}}}
     try:
-        await _ready_by(client, "NoNode")
+        await _await_device_reason(client, "NoNode")
         await client.create(NODES, node)
-        assert (await _ready_by(client, "NodeNotReady"))["status"]["tier"] == "Edge"
+        assert (await _await_device_reason(client, "NodeNotReady"))["status"]["tier"] == "Edge"
         await client.delete(NODES, "n-own")
-        left = await _ready_by(client, "NoNode")
+        left = await _await_device_reason(client, "NoNode")
         assert "tier" not in left["status"]
         assert left["spec"]["declared"][0]["profile"] == "none"
     finally:
         await client.delete(DEVICES, "n-own")
 
 
-_BAD = 200
-_DELAY_S = 2.0
+_INFEASIBLE = 200
+_MAX_DELAY_S = 2.0
 
 
-async def test_tenant_with_bad_missions__delays_the_first_placement_of_another_by_less_than_two_seconds(
+async def test_tenant_with_infeasible_missions__delays_the_first_placement_of_others_by_less_than_two_seconds(
     operator: Operator, client: Client
 ) -> None:
-    """Each of them is as large as a model may be, and its limit is out of reach."""
-    async with _device_of_its_own(client), _crowd(client):
+    """The model of each mission has the maximum size, and its latency limit cannot be met."""
+    async with _device_node(client), _crowd(client):
         alone_s = await _time_to_place(operator, client, "alone")
-        for number in range(_BAD):
-            too_tight = mission(f"bad-{number:03}", objectives={"latency": {"atMost": "1us"}})
+        for number in range(_INFEASIBLE):
+            too_tight = mission(f"infeasible-{number:03}", objectives={"latency": {"atMost": "1us"}})
             await client.create(MISSIONS, _in_crowd(too_tight))
-        await _until(lambda: len(operator.cache.missions) >= _BAD)
-        beside_s = await _time_to_place(operator, client, "beside")
+        await _until(lambda: len(operator.cache.missions) >= _INFEASIBLE)
+        delayed_s = await _time_to_place(operator, client, "delayed")
         decided = [m for key, m in operator.cache.missions.items() if key.startswith("crowd/") and m.status.conditions]
-        assert len(decided) < _BAD, "the crowd still kept the planner busy"
-        assert beside_s - alone_s < _DELAY_S, (alone_s, beside_s, len(decided))
+        assert len(decided) < _INFEASIBLE, "the planner was still busy with the infeasible missions"
+        assert delayed_s - alone_s < _MAX_DELAY_S, (alone_s, delayed_s, len(decided))
 
 
 @contextlib.asynccontextmanager
 async def _crowd(client: Client) -> AsyncIterator[None]:
-    """A namespace with a model of 256 blocks in four variants; afterwards it is emptied of missions."""
+    """Create a namespace with a model of 256 blocks in four variants; delete its missions afterwards."""
     await client.create(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "crowd"}})
     await client.create(_ACCOUNTS, _account("crowd"))
     chain = [block(f"b{i}", mop=20, cut=1000 if i < 255 else None) for i in range(256)]
@@ -164,15 +164,15 @@ async def _crowd(client: Client) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for number in range(_BAD):
-            await client.delete(MISSIONS, f"bad-{number:03}", namespace="crowd")
+        for number in range(_INFEASIBLE):
+            await client.delete(MISSIONS, f"infeasible-{number:03}", namespace="crowd")
         for pod in (await client.list(PODS, namespace="crowd")).items:
             await client.delete(PODS, pod["metadata"]["name"], namespace="crowd")
         await client.delete(MODELS, "net", namespace="crowd")
 
 
 def _account(namespace: str) -> dict[str, Any]:
-    """Return the account of the namespace's pods, which the controller-manager would make."""
+    """Return the default ServiceAccount of a namespace, which the controller-manager would create."""
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}}
 
 
@@ -182,7 +182,7 @@ def _in_crowd(item: Any) -> dict[str, Any]:
 
 
 async def _time_to_place(operator: Operator, client: Client, name: str) -> float:
-    """Seconds from the creation of the mission to its Placement."""
+    """Return the seconds from the creation of a mission to its Placement."""
     began = time.monotonic()
     made = Mission.model_validate(await client.create(MISSIONS, mission(name, modes=["Local"]).to_api()))
     await _until(lambda: bool(operator.cache.placements(made)))
@@ -191,7 +191,7 @@ async def _time_to_place(operator: Operator, client: Client, name: str) -> float
     return taken_s
 
 
-async def _ready_by(client: Client, reason: str) -> dict[str, Any]:
+async def _await_device_reason(client: Client, reason: str) -> dict[str, Any]:
     async with asyncio.timeout(_WAIT_S):
         while True:
             found = await client.get(DEVICES, "n-own")
@@ -202,7 +202,7 @@ async def _ready_by(client: Client, reason: str) -> dict[str, Any]:
 
 
 async def _device(client: Client, name: str, *, other_than: str = "") -> dict[str, Any]:
-    """With conditions: the operator has decided it twice."""
+    """Return the Device once it has conditions, which the operator sets by its second decision."""
     async with asyncio.timeout(_WAIT_S):
         while True:
             try:
@@ -230,29 +230,29 @@ def _writes(log: Path, since: float) -> list[str]:
     ]
 
 
-async def test_refused_pod__is_told_in_the_mission_and_made_when_the_cause_is_gone(
+async def test_rejected_pod__is_reported_in_the_mission_and_created_once_the_cause_is_removed(
     operator: Operator, client: Client
 ) -> None:
-    """No controller-manager has made the namespace's account yet: admission refuses all pods."""
+    """Without the default ServiceAccount of the namespace, admission rejects all pods."""
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}}
-    async with _device_of_its_own(client):
+    async with _device_node(client):
         await client.create(MISSIONS, mission("cctv", modes=["Local"]).to_api())
-        refused = await _placed_by(client, "ChildRefused")
-        assert refused["status"] == "False"
+        rejected = await _await_placed_reason(client, "ChildRefused")
+        assert rejected["status"] == "False"
         assert re.fullmatch(
             r'Pod (\S+) was rejected: pods "\1" is forbidden: error looking up service account default/default: '
             'serviceaccount "default" not found: remove the cause, the operator retries',
-            refused["message"],
+            rejected["message"],
         )
-        await _warned(client, "cctv", "ChildRefused")
+        await _await_warning(client, "cctv", "ChildRefused")
         await client.create(_ACCOUNTS, account)
-        await _placed_by(client, "Starting")
+        await _await_placed_reason(client, "Starting")
         await client.delete(_ACCOUNTS, "default", namespace="default")
 
 
 @contextlib.asynccontextmanager
-async def _device_of_its_own(client: Client) -> AsyncIterator[None]:
-    """Node `drone` with all that a plan needs there; its kubelet and its agent are played."""
+async def _device_node(client: Client) -> AsyncIterator[None]:
+    """Create node `drone` with all that a plan needs, without kubelet and agent."""
     labels = {"maleo.dev/tier": "Device", "maleo.dev/site": "a"}
     await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "drone", "labels": labels}})
     ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": _now(), "lastTransitionTime": _now()}
@@ -285,17 +285,17 @@ def _now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-async def _warned(client: Client, name: str, reason: str) -> None:
+async def _await_warning(client: Client, name: str, reason: str) -> None:
     async with asyncio.timeout(_WAIT_S):
         while True:
             events = (await client.list(EVENTS)).items
-            told = {(e["involvedObject"]["name"], e["type"], e["reason"]) for e in events}
-            if (name, "Warning", reason) in told:
+            warnings = {(e["involvedObject"]["name"], e["type"], e["reason"]) for e in events}
+            if (name, "Warning", reason) in warnings:
                 return
             await asyncio.sleep(0.05)
 
 
-async def _placed_by(client: Client, reason: str, *, name: str = "cctv") -> dict[str, Any]:
+async def _await_placed_reason(client: Client, reason: str, *, name: str = "cctv") -> dict[str, Any]:
     async with asyncio.timeout(_WAIT_S):
         while True:
             found = await client.get(MISSIONS, name, namespace="default")
@@ -307,7 +307,7 @@ async def _placed_by(client: Client, reason: str, *, name: str = "cctv") -> dict
 
 @pytest.fixture
 async def pod(client: Client) -> AsyncIterator[dict[str, Any]]:
-    """Of an agent, on node n-agent, as its DaemonSet would make it."""
+    """Yield the pod of an agent on node n-agent, as its DaemonSet would create it."""
     await client.create(NODES, {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n-agent"}})
     metadata = {"name": "agent-test", "namespace": "default"}
     await client.create(_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
@@ -329,7 +329,7 @@ async def _token(client: Client, *, audience: str = "maleo-operator", pod: dict[
 
 
 async def _dial(operator: Operator, token: str, node: str) -> int | None:
-    """HTTP status when the token is not good; code of the close when the name is not; None when it is served."""
+    """Return the HTTP status for an invalid token, the close code for a wrong node, and None if the agent is served."""
     url = f"ws://127.0.0.1:{operator.settings.ingest_port}/v1/control"
     async with ClientSession() as session:
         try:
@@ -338,38 +338,38 @@ async def _dial(operator: Operator, token: str, node: str) -> int | None:
             return error.status
         async with socket:
             await socket.send_bytes(encode(Hello(role="agent", name=node, boot="b", highest_epoch=0)))
-            heard = asyncio.create_task(socket.receive())
+            received = asyncio.create_task(socket.receive())
             served = asyncio.create_task(_until(lambda: node in operator.control.connected))
-            await asyncio.wait([heard, served], return_when=asyncio.FIRST_COMPLETED)
-            for task in (heard, served):
+            await asyncio.wait([received, served], return_when=asyncio.FIRST_COMPLETED)
+            for task in (received, served):
                 task.cancel()
             return socket.close_code
 
 
-async def test_agent__is_served_by_a_token_of_its_own_node_only(
+async def test_agent__is_served_only_with_a_token_of_its_node(
     operator: Operator, client: Client, pod: dict[str, Any]
 ) -> None:
-    mine = await _token(client, pod=pod)
-    assert await _dial(operator, mine, "n-agent") is None
-    assert await _dial(operator, mine, "n-other") == 4403
+    valid = await _token(client, pod=pod)
+    assert await _dial(operator, valid, "n-agent") is None
+    assert await _dial(operator, valid, "n-other") == 4403
     assert await _dial(operator, await _token(client, audience="another", pod=pod), "n-agent") == 401
-    assert await _dial(operator, await _token(client), "n-agent") == 401, "bound to no node"
-    assert await _dial(operator, mine[:-4] + "AAAA", "n-agent") == 401
+    assert await _dial(operator, await _token(client), "n-agent") == 401, "not bound to a node"
+    assert await _dial(operator, valid[:-4] + "AAAA", "n-agent") == 401
     assert await _dial(operator, "", "n-agent") == 401
 
 
-async def test_service_and_secret_of_a_tenant__stay_as_they_are_and_the_mission_says_which_is_in_its_way(
+async def test_service_and_secret_of_a_tenant__are_left_unchanged_and_named_in_the_mission(
     operator: Operator, client: Client
 ) -> None:
-    """Neither taken over nor owned: so the garbage collector does not delete them with the Mission either."""
-    tenants = [await client.create(kind, _of_a_tenant(kind, name)) for kind, name in _TAKEN.items()]
+    """They get no owner reference, so the garbage collector does not delete them with the Mission."""
+    tenants = [await client.create(kind, _tenant_object(kind, name)) for kind, name in _TAKEN.items()]
     await client.create(_ACCOUNTS, _account("default"))
-    async with _device_of_its_own(client):
+    async with _device_node(client):
         created = await client.create(MISSIONS, mission("shop", modes=["Local"]).to_api())
-        refused = await _placed_by(client, "ChildRefused", name="shop")
-        assert "so it was left unchanged: delete or rename that " in refused["message"]
+        rejected = await _await_placed_reason(client, "ChildRefused", name="shop")
+        assert "so it was left unchanged: delete or rename that " in rejected["message"]
         for (kind, name), before in zip(_TAKEN.items(), tenants, strict=True):
-            assert await client.get(kind, name, namespace="default") == before, f"{kind.kind} is another's"
+            assert await client.get(kind, name, namespace="default") == before, f"{kind.kind} belongs to a tenant"
         await client.delete(MISSIONS, "shop", namespace="default")
         await _until(lambda: "default/shop" not in operator.cache.missions)
         for (kind, name), before in zip(_TAKEN.items(), tenants, strict=True):
@@ -377,16 +377,16 @@ async def test_service_and_secret_of_a_tenant__stay_as_they_are_and_the_mission_
             await client.delete(kind, name, namespace="default")
         await client.delete(PLACEMENTS, "shop-1", namespace="default")  # no garbage collector runs here
         again = await client.create(MISSIONS, mission("shop", modes=["Local"]).to_api())
-        await _owned(client, again["metadata"]["uid"])
+        await _await_owned_service(client, again["metadata"]["uid"])
         assert created["metadata"]["uid"] != again["metadata"]["uid"]
         await client.delete(MISSIONS, "shop", namespace="default")
     await client.delete(_ACCOUNTS, "default", namespace="default")
 
 
-_TAKEN = {SERVICES: "shop", SECRETS: "shop-identity"}  # Secrets of missions were once named like this one
+_TAKEN = {SERVICES: "shop", SECRETS: "shop-identity"}  # earlier versions named the Secrets of missions like this one
 
 
-def _of_a_tenant(kind: Kind, name: str) -> dict[str, Any]:
+def _tenant_object(kind: Kind, name: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "apiVersion": kind.api_version,
         "kind": kind.kind,
@@ -397,8 +397,8 @@ def _of_a_tenant(kind: Kind, name: str) -> dict[str, Any]:
     return body | {"spec": {"selector": {"app": "shop"}, "ports": [{"port": 80, "protocol": "TCP"}]}}
 
 
-async def _owned(client: Client, uid: str) -> None:
-    """Wait until the Mission `uid` has a Service of its own; an earlier one's is not its."""
+async def _await_owned_service(client: Client, uid: str) -> None:
+    """Wait until the Mission `uid` controls the Service, not a deleted Mission of the same name."""
     async with asyncio.timeout(_WAIT_S):
         while True:
             with contextlib.suppress(NotFound):

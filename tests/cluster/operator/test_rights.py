@@ -1,4 +1,4 @@
-"""The whole operator with the ServiceAccount, the RBAC and the policies of the chart: it can do its work by them."""
+"""The whole operator with the ServiceAccount, the RBAC and the policies of the chart: they are sufficient."""
 
 import asyncio
 import contextlib
@@ -68,7 +68,7 @@ async def _slots(client: Client, name: str = "cctv") -> list[Object]:
             await asyncio.sleep(0.05)
 
 
-async def test_operator__needs_every_right_that_the_chart_gives_it_and_no_other(
+async def test_operator__needs_exactly_the_rights_of_the_chart(
     operator: Operator, admin: Client, own_api_server: ControlPlane, tmp_path: Path
 ) -> None:
     await ensure_account(admin, "default")
@@ -90,10 +90,10 @@ async def test_operator__needs_every_right_that_the_chart_gives_it_and_no_other(
         assert (await _slots(admin))[0]["metadata"]["name"] == name, "labelled again"
         await admin.merge(SERVICES, "cctv", {"spec": {"selector": {"app": "shop"}}}, namespace="default")
         async with asyncio.timeout(WAIT_S):
-            while "app" in await _selector(admin):  # noqa: ASYNC110 - it tells nobody
+            while "app" in await _selector(admin):  # noqa: ASYNC110 - no event is sent
                 await asyncio.sleep(0.05)
-        await _race(admin, tmp_path / "kubeconfig", pod, placement)
-    await _gone(admin, DEVICES, "drone")
+        await _write_with_an_empty_cache(admin, tmp_path / "kubeconfig", pod, placement)
+    await _await_deletion(admin, DEVICES, "drone")
 
     used = _used(own_api_server.audit_log)
     cluster = _granted(await admin.get(_CLUSTER_ROLES, "maleo-operator"))
@@ -102,23 +102,23 @@ async def test_operator__needs_every_right_that_the_chart_gives_it_and_no_other(
     assert own - {right for right, namespace in used if namespace == NAMESPACE} == set()
 
 
-async def _race(admin: Client, account: Path, pod: Object, placement: Object) -> None:
-    """Meet what others made or made obsolete a moment ago: the gateway of an operator that has heard of nothing yet."""
+async def _write_with_an_empty_cache(admin: Client, account: Path, pod: Object, placement: Object) -> None:
+    """Create and delete objects that already exist, by a writer whose cache is empty."""
     async with Client.from_kubeconfig(account) as client:
-        gateway = Writer(client, Cache(client, mark=lambda _: None, on_restart=lambda _kind, _reason: None))
+        writer = Writer(client, Cache(client, mark=lambda _: None, on_restart=lambda _kind, _reason: None))
         service = await admin.get(SERVICES, "cctv", namespace="default")
-        there = (await admin.get(DEVICES, "drone"), placement, service)
-        assert await gateway.apply_children(Outcome(create=tuple(_unsaved(body) for body in there))) is None
-        over = tuple(Reference(b["kind"], "default", b["metadata"]["name"]) for b in (pod, placement))
-        await gateway.apply_mission(await admin.get(MISSIONS, "cctv", namespace="default"), Outcome(delete=over))
+        existing = (await admin.get(DEVICES, "drone"), placement, service)
+        assert await writer.apply_children(Outcome(create=tuple(_to_manifest(body) for body in existing))) is None
+        obsolete = tuple(Reference(b["kind"], "default", b["metadata"]["name"]) for b in (pod, placement))
+        await writer.apply_mission(await admin.get(MISSIONS, "cctv", namespace="default"), Outcome(delete=obsolete))
         assert not await TokenAuthenticator(client, audience="maleo-operator", account="nobody").is_still_valid(
             "no token", "drone"
         )
     await admin.delete(MISSIONS, "cctv", namespace="default")
 
 
-def _unsaved(body: Object) -> Object:
-    """Return the manifest of an object as whoever creates it has it."""
+def _to_manifest(body: Object) -> Object:
+    """Return the manifest from which an object was created."""
     kept = ("name", "namespace", "labels", "ownerReferences")
     spec = {name: value for name, value in body["spec"].items() if name not in {"clusterIP", "clusterIPs"}}
     return {
@@ -128,7 +128,7 @@ def _unsaved(body: Object) -> Object:
     }
 
 
-async def _gone(client: Client, kind: Kind, name: str) -> None:
+async def _await_deletion(client: Client, kind: Kind, name: str) -> None:
     async with asyncio.timeout(WAIT_S):
         with contextlib.suppress(NotFound):
             while True:
@@ -137,7 +137,7 @@ async def _gone(client: Client, kind: Kind, name: str) -> None:
 
 
 def _granted(role: Object) -> set[tuple[str, str, str]]:
-    """Return API group, resource (with subresource) and verb of all that a role allows."""
+    """Return API group, resource (with subresource) and verb of all rights of a role."""
     return {
         (group, resource, verb)
         for rule in role["rules"]

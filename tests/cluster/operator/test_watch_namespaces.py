@@ -1,4 +1,4 @@
-"""`watchNamespaces`: the operator serves the missions of these namespaces, by rights in these namespaces alone."""
+"""`watchNamespaces`: the operator serves missions in these namespaces only, and has rights in them only."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -49,7 +49,7 @@ async def admin(own_api_server: ControlPlane) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def account(own_api_server: ControlPlane, admin: Client, tmp_path: Path) -> Path:
-    """The kubeconfig of the operator's account, with the chart installed beside namespaces team-a and team-b."""
+    """The kubeconfig of the operator's account, with the chart installed and namespaces team-a and team-b."""
     for namespace in ("team-a", "team-b"):
         await ensure_namespace(admin, namespace)
     _install(own_api_server)
@@ -63,7 +63,7 @@ async def operator(account: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield made
 
 
-async def test_operator__serves_watched_namespaces_and_neither_sees_nor_touches_others(
+async def test_operator__serves_watched_namespaces_and_does_not_access_others(
     operator: Operator, account: Path, admin: Client, own_api_server: ControlPlane
 ) -> None:
     async with device(admin, "team-a", "team-b"):
@@ -71,9 +71,9 @@ async def test_operator__serves_watched_namespaces_and_neither_sees_nor_touches_
             await admin.create(MISSIONS, moved(_CCTV, namespace))
         pod = await _served(admin, "team-a")
         assert set(operator.cache.missions) == {"team-a/cctv"}
-        assert operator.cache.synced, "a namespace that does not exist keeps no replica from getting ready"
+        assert operator.cache.synced, "a missing namespace does not block readiness"
 
-        # The namespace comes later: an upgrade gives the rights in it, and the running operator takes them up.
+        # The namespace is created later: an upgrade grants the rights in it, and the running operator uses them.
         await ensure_namespace(admin, "team-later")
         await admin.create(MODELS, moved(NET, "team-later"))
         await admin.create(MISSIONS, moved(_CCTV, "team-later"))
@@ -83,9 +83,9 @@ async def test_operator__serves_watched_namespaces_and_neither_sees_nor_touches_
         assert "status" not in await admin.get(MISSIONS, "cctv", namespace="team-b")
         for kind in (PLACEMENTS, PODS, SERVICES, EVENTS, SECRETS):
             assert (await admin.list(kind, namespace="team-b")).items == [], kind
-        asked = {e["objectRef"].get("namespace", "") for e in requests_of(own_api_server.audit_log, OPERATOR)}
-        assert asked <= {"", *_WATCHED, NAMESPACE}
-        await _refuse_other_namespaces(account, pod)
+        accessed = {e["objectRef"].get("namespace", "") for e in requests_of(own_api_server.audit_log, OPERATOR)}
+        assert accessed <= {"", *_WATCHED, NAMESPACE}
+        await _assert_other_namespaces_forbidden(account, pod)
 
 
 async def _served(client: Client, namespace: str) -> Object:
@@ -100,8 +100,8 @@ async def _served(client: Client, namespace: str) -> Object:
             await asyncio.sleep(0.05)
 
 
-async def _refuse_other_namespaces(account: Path, pod: Object) -> None:
-    """Try with the operator's account, in another program, what it may not do."""
+async def _assert_other_namespaces_forbidden(account: Path, pod: Object) -> None:
+    """Try forbidden requests with the operator's account."""
     async with Client.from_kubeconfig(account) as client:
         assert (await client.list(PODS, namespace="team-a")).items
         for kind in (MISSIONS, PLACEMENTS, MODELS, PODS, SERVICES, SECRETS):
@@ -113,7 +113,7 @@ async def _refuse_other_namespaces(account: Path, pod: Object) -> None:
                 await client.get(kind, name, namespace=namespace)
         shop = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop"}, "spec": {"ports": [{"port": 80}]}}
         with pytest.raises(Forbidden, match="only objects that a Mission controls"):
-            await client.create(SERVICES, moved(shop, "team-a"), dry_run=True)  # the policies bind it here as well
+            await client.create(SERVICES, moved(shop, "team-a"), dry_run=True)  # the policies apply here too
         with pytest.raises(Forbidden, match='cannot create resource "services"'):
             await client.create(SERVICES, moved(shop, "team-b"), dry_run=True)
 
@@ -141,7 +141,7 @@ def _of(item: Object) -> tuple[str, str, str]:
     return item["kind"], item["metadata"]["name"], item["metadata"].get("namespace", "")
 
 
-def test_chart__gives_rights_in_listed_namespaces_only() -> None:
+def test_chart__grants_rights_in_listed_namespaces_only() -> None:
     granted = _granted(["team-a", "team-b"])
     assert set(granted) == {"", NAMESPACE, "team-a", "team-b"}
     assert granted["team-a"] == granted["team-b"] >= _OF_MISSIONS
@@ -149,11 +149,11 @@ def test_chart__gives_rights_in_listed_namespaces_only() -> None:
     assert granted[NAMESPACE] == {"leases", "secrets"}
 
 
-def test_chart__gives_rights_in_its_own_namespace_where_that_is_listed() -> None:
+def test_chart__grants_mission_rights_in_its_own_namespace_if_listed() -> None:
     assert _granted([NAMESPACE])[NAMESPACE] >= _OF_MISSIONS | {"leases"}
 
 
-def test_chart__without_a_list_serves_the_whole_cluster() -> None:
+def test_chart_without_a_list__grants_rights_in_the_whole_cluster() -> None:
     granted = _granted([])
     assert set(granted) == {"", NAMESPACE}
     assert granted[""] >= _OF_MISSIONS
@@ -167,12 +167,12 @@ def test_chart__without_a_list_serves_the_whole_cluster() -> None:
         "team-a", {"team-a": True},
     ],
 )  # fmt: skip
-def test_chart__refuses_lists_that_name_no_namespaces(namespaces: Any) -> None:
+def test_chart__rejects_invalid_lists_of_namespaces(namespaces: Any) -> None:
     with Chart.load(CHARTS / "maleo") as chart, pytest.raises(HelmError, match="watchNamespaces"):
         chart.render({"watchNamespaces": namespaces}, name="maleo", namespace=NAMESPACE)
 
 
-def test_chart__tells_the_operator_the_list() -> None:
+def test_chart__passes_the_list_to_the_operator() -> None:
     with Chart.load(CHARTS / "maleo") as chart:
         rendered = chart.render({"watchNamespaces": ["a", "b"]}, name="maleo", namespace=NAMESPACE)
     (text,) = [text for name, text in rendered.items() if name.endswith("operator.yaml")]
@@ -181,8 +181,8 @@ def test_chart__tells_the_operator_the_list() -> None:
     assert {"name": "MALEO_WATCH_NAMESPACES", "value": "a,b"} in environment
 
 
-@pytest.mark.usefixtures("account")  # in whose world team-a exists
-def test_installation__skips_a_namespace_that_does_not_exist_and_says_so(own_api_server: ControlPlane) -> None:
+@pytest.mark.usefixtures("account")  # creates team-a
+def test_installation__skips_a_missing_namespace_with_a_note(own_api_server: ControlPlane) -> None:
     values = {"watchNamespaces": ["team-a", "team-never"]}
     with Config(kubeconfig_path=own_api_server.kubeconfig) as config, Chart.load(CHARTS / "maleo") as chart:
         rendered = config.render(chart, values, name="maleo", namespace=NAMESPACE)

@@ -1,4 +1,4 @@
-"""A whole agent, with its sockets and its folder, over an API server in memory."""
+"""A whole agent with its sockets and its folder, on a fake API server in memory."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ _WAIT_S = 10
 
 
 class _Api:
-    """Two kinds, and what the agent writes to its Device's status."""
+    """Fake API server with two kinds, which collects what the agent writes to the status of its Device."""
 
     def __init__(self, *, trace: list[dict[str, float]], profiles: list[Object]) -> None:
         annotations = {"maleo.dev/trace": json.dumps(trace)}
@@ -64,7 +64,7 @@ class _Api:
         return {}
 
     async def condition(self, name: str) -> tuple[str, str, str]:
-        """As soon as it is written."""
+        """Return status, reason and message of a condition as soon as it is written."""
         while True:
             status = await asyncio.wait_for(self.written.get(), _WAIT_S)
             for condition in status["conditions"]:
@@ -95,45 +95,43 @@ async def _running(api: _Api, folder: Path) -> AsyncIterator[Agent]:
 
 
 @pytest.mark.parametrize(
-    ("step", "kind", "want"),
+    ("step", "kind", "expected"),
     [
         ({"battery": 0.1}, "BatterySufficient", ("False", "BatteryLow", "below 15%")),
         ({"battery": 0.8}, "BatterySufficient", ("True", "BatteryFine", "")),
         ({"capacity": 0.5}, "ThermallyStable", ("False", "Throttled", "throttled: npu0/npu")),
     ],
 )
-async def test_script_of_a_simulated_device__reaches_its_conditions(
-    step: dict[str, float], kind: str, want: tuple[str, str, str], tmp_path: Path
+async def test_trace_of_a_simulated_device__sets_its_conditions(
+    step: dict[str, float], kind: str, expected: tuple[str, str, str], tmp_path: Path
 ) -> None:
     api = _Api(trace=[{"at": 0, **step}], profiles=[_profile("fine")])
     async with _running(api, tmp_path) as agent:
-        assert await api.condition(kind) == want
+        assert await api.condition(kind) == expected
         assert agent.metrics.reading.battery == step.get("battery")
 
 
-async def test_device_without_a_battery__has_no_condition_of_one(tmp_path: Path) -> None:
+async def test_device_without_a_battery__has_no_battery_condition(tmp_path: Path) -> None:
     api = _Api(trace=[], profiles=[_profile("fine")])
     async with _running(api, tmp_path):
         status = await asyncio.wait_for(api.written.get(), _WAIT_S)
         assert [c["type"] for c in status["conditions"]] == ["ThermallyStable"]
 
 
-async def test_profile_that_this_version_cannot_read__is_as_good_as_not_there(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    strange = _profile("strange", computeUnits=[{"name": "npu", "type": "Quantum"}])
-    api = _Api(trace=[], profiles=[strange, _profile("fine")])
+async def test_invalid_profile__is_ignored_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    invalid = _profile("strange", computeUnits=[{"name": "npu", "type": "Quantum"}])
+    api = _Api(trace=[], profiles=[invalid, _profile("fine")])
     with caplog.at_level(logging.WARNING, "maleo.agent"):
         async with _running(api, tmp_path) as agent:
             await asyncio.wait_for(api.written.get(), _WAIT_S)
             assert "npu0/npu" in agent.metrics.types
-    told = [record.getMessage() for record in caplog.records]
+    messages = [record.getMessage() for record in caplog.records]
     assert [
         text
-        for text in told
+        for text in messages
         if text.startswith("DeviceProfile strange is invalid and is ignored: spec.computeUnits.0.type: ")
     ]
-    assert len(told) == 1
+    assert len(messages) == 1
 
 
 def _slot(name: str) -> SlotDesired:
@@ -158,9 +156,9 @@ def _frame(slot: str, *, total: int) -> Frame:
 
 
 async def test_metrics__hold_figures_of_the_node_and_no_name_of_a_tenant(tmp_path: Path) -> None:
-    """Whoever reaches the node may read them: the agent uses its network, which no NetworkPolicy covers."""
+    """Any client that reaches the node can read them: no NetworkPolicy covers the network of the host."""
     api, sampled = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Event()
-    names = [f"tenant-{letter}/secret-mission" for letter in "ab"]
+    names = [f"tenant-{suffix}/secret-mission" for suffix in "ab"]
 
     async def send(_slots: object, _reading: NodeReading) -> None:
         sampled.set()
@@ -183,7 +181,7 @@ async def test_metrics__hold_figures_of_the_node_and_no_name_of_a_tenant(tmp_pat
     assert [name for name in ("tenant", "secret", "mission", "10.9.8.7") if name in text] == []
 
 
-async def test_sampling__goes_on_while_the_api_server_does_not_answer(tmp_path: Path) -> None:
+async def test_sampling__continues_while_the_api_server_does_not_answer(tmp_path: Path) -> None:
     api, frames = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Queue[NodeReading]()
     api.answers.clear()
 
@@ -198,7 +196,7 @@ async def test_sampling__goes_on_while_the_api_server_does_not_answer(tmp_path: 
         assert api.written.empty()
 
 
-async def test_health__fails_when_the_loop_has_hung_for_long(tmp_path: Path) -> None:
+async def test_health__fails_when_the_sampling_loop_hangs(tmp_path: Path) -> None:
     api, hangs = _Api(trace=[], profiles=[_profile("fine")]), asyncio.Event()
 
     async def hang(*_: object) -> None:
@@ -216,9 +214,7 @@ async def test_health__fails_when_the_loop_has_hung_for_long(tmp_path: Path) -> 
             assert (response.status, (await response.text())[:19]) == (503, "the last sample was")
 
 
-async def test_sensors__are_logged_as_they_change_and_not_each_second(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_sensors__are_logged_only_when_they_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     api = _Api(trace=[], profiles=[_profile("fine")])
     with caplog.at_level(logging.INFO, "maleo.agent"):
         async with _running(api, tmp_path) as agent:
@@ -226,6 +222,6 @@ async def test_sensors__are_logged_as_they_change_and_not_each_second(
             readings = [UnitReading(unit="u", basis="Measured", power_w=power) for power in (1.0, 2.0, None, None, 1.0)]
             for reading in (*readings, UnitReading(unit="u", basis="Measured", power_w=1.0, capacity=0.5)):
                 agent._log_sensors(reading)
-    told = [text for record in caplog.records if (text := record.getMessage()).startswith("unit u:")]
+    messages = [text for record in caplog.records if (text := record.getMessage()).startswith("unit u:")]
     power = "unit u: sensors: power"
-    assert told == [power, "unit u: sensors: none", power, f"{power}; throttled"]
+    assert messages == [power, "unit u: sensors: none", power, f"{power}; throttled"]

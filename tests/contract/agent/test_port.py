@@ -1,4 +1,4 @@
-"""The port of a real agent process, attacked by who has no identity: its memory holds, and its slots are served."""
+"""The port of a real agent process under attack by clients without an identity: memory is bounded, slots are served."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from maleo_wire.messages import AgentDesired, Desired, Hello, RequestPolicy, Slo
 
 _WAIT_S = 30
 _ATTACKERS = 300
-_MAX_GROWTH = 16 << 20  # bytes of the agent's resident memory, of which it may have 256 MiB
+_MAX_GROWTH = 16 << 20  # bytes of the agent's resident memory, which is limited to 256 MiB
 _SLOT = SlotDesired(
     slot="default/a", mission="default/watch", model="net", unit="host/cpu", entry=True, identity="secret",
     revisions=(), active=None, fallback=None,
@@ -28,7 +28,7 @@ _SLOT = SlotDesired(
 
 
 class Process:
-    """`maleo-agent` as a program; the API server and the operator are away, what it must run is on its disk."""
+    """`maleo-agent` as a program, without API server and operator: its desired state is on its disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -37,15 +37,15 @@ class Process:
             self.port = int(listener.getsockname()[1])
 
     async def start(self) -> None:
-        kept = StoredState(epoch=1, desired=AgentDesired(node="drone-1", slots=(_SLOT,)))
-        (self._folder / "desired.msgpack").write_bytes(msgspec.msgpack.encode(kept))
-        nobody = {
+        stored = StoredState(epoch=1, desired=AgentDesired(node="drone-1", slots=(_SLOT,)))
+        (self._folder / "desired.msgpack").write_bytes(msgspec.msgpack.encode(stored))
+        unreachable = {
             "current-context": "c",
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
             "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
             "users": [{"name": "u", "user": {"token": "t"}}],
         }
-        (self._folder / "kubeconfig").write_text(yaml.safe_dump(nobody), encoding="utf-8")
+        (self._folder / "kubeconfig").write_text(yaml.safe_dump(unreachable), encoding="utf-8")
         environment = {
             "NODE_NAME": "drone-1",
             "KUBECONFIG": str(self._folder / "kubeconfig"),
@@ -64,7 +64,7 @@ class Process:
         assert await asyncio.wait_for(self._process.wait(), _WAIT_S) == 0
 
     def memory(self, field: str) -> int:
-        """Bytes of `field` in the kernel's status of the process: VmRSS, or VmHWM for the most so far."""
+        """Return a field of the kernel's status of the process in bytes: VmRSS, or VmHWM for its peak."""
         status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="ascii")
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) * 1024
 
@@ -94,7 +94,7 @@ def _upgrade(token: str) -> bytes:
 
 
 async def _push(agent: Process, first: bytes, rest: bytes) -> None:
-    """Send `first` and then as much of `rest` as the agent takes, until it closes."""
+    """Send `first` and then as much of `rest` as the agent accepts, until it closes the connection."""
     with contextlib.suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
         try:
@@ -108,26 +108,26 @@ async def _push(agent: Process, first: bytes, rest: bytes) -> None:
 
 
 async def _slot(agent: Process) -> Desired:
-    """What a real slot is told."""
-    told: asyncio.Queue[Desired] = asyncio.Queue()
+    """Return the desired state that a real slot gets."""
+    received: asyncio.Queue[Desired] = asyncio.Queue()
 
     async def take(desired: Desired) -> None:
-        told.put_nowait(desired)
+        received.put_nowait(desired)
 
-    child = ControlClient(
+    client = ControlClient(
         f"ws://127.0.0.1:{agent.port}/v1/control",
         hello=lambda: Hello(role="slot", name="default/a", boot="b", highest_epoch=0),
         on_desired=take,
         token=lambda: "secret",
     )
-    running = asyncio.create_task(child.run())
-    desired = await asyncio.wait_for(told.get(), _WAIT_S)
+    running = asyncio.create_task(client.run())
+    desired = await asyncio.wait_for(received.get(), _WAIT_S)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     return desired
 
 
-async def test_upgrade__is_for_those_who_show_an_identity_first(agent: Process) -> None:
+async def test_upgrade_without_a_valid_identity__is_rejected(agent: Process) -> None:
     async with aiohttp.ClientSession() as session:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic secret"}):
             with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
@@ -135,7 +135,7 @@ async def test_upgrade__is_for_those_who_show_an_identity_first(agent: Process) 
 
 
 async def test_anonymous_connections__take_no_memory_and_keep_no_slot_out(agent: Process) -> None:
-    """Each pushes a Hello of 16 MiB, or headers without end, or says nothing."""
+    """Each one sends a Hello of 16 MiB, endless headers, or nothing."""
     frame = b"\x82\xff" + (16 << 20).to_bytes(8, "big") + bytes(4)
     pushes = [
         (_upgrade("wrong") + frame, bytes(16 << 20)),
@@ -152,7 +152,7 @@ async def test_anonymous_connections__take_no_memory_and_keep_no_slot_out(agent:
     assert agent.memory("VmHWM") - before < _MAX_GROWTH
 
 
-async def test_identity_of_a_tenant__takes_no_memory_either(agent: Process) -> None:
+async def test_large_hello_with_the_identity_of_a_tenant__takes_no_memory(agent: Process) -> None:
     """A tenant can read the identity of its own mission."""
     hello = encode(Hello(role="slot", name="default/a", boot="b" * (15 << 20), highest_epoch=0))
     before = agent.memory("VmRSS")

@@ -1,4 +1,4 @@
-"""The agent between operator and slots: it goes on alone by what is on its disk, and gives artefacts to their slots."""
+"""Agent between operator and slots: works from its stored state without the operator, and serves artifacts to slots."""
 
 import asyncio
 import hashlib
@@ -39,7 +39,7 @@ _WAIT_S = 10
 
 
 class Anywhere(AddressPolicy):
-    """Lists every server: those of this test are on this machine, each at a port of its own."""
+    """Policy that lists every server: those of these tests are local, each on its own port."""
 
     def is_listed(self, url: URL) -> bool:
         return bool(url.host)
@@ -52,7 +52,7 @@ _X = TensorSpec(name="x", datatype="FP32", shape=(1,))
 
 
 class Registry:
-    """Serves the model, and counts how often."""
+    """Server of the model that counts the requests."""
 
     def __init__(self) -> None:
         self.served = 0
@@ -95,7 +95,7 @@ def _desired(*slots: SlotDesired, node: str = "drone-1", epoch: int = 7) -> Desi
 
 
 class Agent:
-    """The part of an agent that slots see, on a real socket; `capacity` slows the unit."""
+    """The part of an agent that slots connect to, on a real socket. capacity: of the unit; throttled below 1.0."""
 
     def __init__(self, folder: Path) -> None:
         self.capacity = 1.0
@@ -120,16 +120,16 @@ class Agent:
 
 
 class Slot:
-    """Dials an agent as a slot does, and keeps what it is told."""
+    """Connection to an agent as a slot makes it, which collects the desired states."""
 
     def __init__(self, agent: Agent, name: str, identity: str) -> None:
-        self.told: asyncio.Queue[SlotDesired] = asyncio.Queue()
+        self.received: asyncio.Queue[SlotDesired] = asyncio.Queue()
         url = f"ws://{agent.server.host}:{agent.server.port}/v1/control"
         hello = Hello(role="slot", name=name, boot="b", highest_epoch=0)
-        self.child = ControlClient(url, hello=lambda: hello, on_desired=self._take, token=lambda: identity)
+        self.client = ControlClient(url, hello=lambda: hello, on_desired=self._take, token=lambda: identity)
 
     async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self.child.run())
+        self._running = asyncio.create_task(self.client.run())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,27 +137,27 @@ class Slot:
         await asyncio.gather(self._running, return_exceptions=True)
 
     async def next(self) -> SlotDesired:
-        return await asyncio.wait_for(self.told.get(), _WAIT_S)
+        return await asyncio.wait_for(self.received.get(), _WAIT_S)
 
     async def _take(self, desired: Desired) -> None:
         assert desired.slot is not None
-        self.told.put_nowait(desired.slot)
+        self.received.put_nowait(desired.slot)
 
 
-async def test_agent_that_starts_while_the_operator_is_away__tells_its_slots_what_was_wanted_last(
+async def test_agent_that_starts_without_the_operator__sends_slots_the_stored_desired_state(
     tmp_path: Path, registry: Registry
 ) -> None:
-    wanted = _slot("default/a", registry.uri(), identity="secret")
-    await Agent(tmp_path).relay.apply(_desired(wanted))
-    async with Agent(tmp_path) as again, Slot(again, "default/a", "secret") as slot:
-        assert await slot.next() == wanted
-        upstream = Upstream("drone-1", "127.0.0.1:1", tmp_path / "token", again.relay)
-        assert upstream.control.highest_epoch == 7, "an older leader is refused after a restart too"
+    desired = _slot("default/a", registry.uri(), identity="secret")
+    await Agent(tmp_path).relay.apply(_desired(desired))
+    async with Agent(tmp_path) as restarted, Slot(restarted, "default/a", "secret") as slot:
+        assert await slot.next() == desired
+        upstream = Upstream("drone-1", "127.0.0.1:1", tmp_path / "token", restarted.relay)
+        assert upstream.control.highest_epoch == 7, "an older leader is rejected after a restart too"
 
 
-async def test_what_is_on_disk__is_for_the_agent_alone(tmp_path: Path, registry: Registry) -> None:
-    """Missions' identities are in it."""
-    (tmp_path / "desired.partial").touch(mode=0o644)  # of an agent that was killed while it wrote
+async def test_stored_desired_state__is_readable_by_the_agent_only(tmp_path: Path, registry: Registry) -> None:
+    """It contains the identities of missions."""
+    (tmp_path / "desired.partial").touch(mode=0o644)  # left by an agent that was killed while writing
     agent = Agent(tmp_path)
     await agent.relay.apply(_desired(_slot("default/a", registry.uri(), identity="secret")))
     assert stat.S_IMODE((tmp_path / "desired").stat().st_mode) == 0o600
@@ -168,7 +168,7 @@ async def _stored(folder: Path) -> bytes:
     return (folder / "desired").read_bytes()
 
 
-@pytest.mark.parametrize("damage", ["empty", "cut", "no text", "deep", "no state", "folder"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "not UTF-8", "deeply nested", "not a state", "folder"])
 async def test_agent_with_a_damaged_file__starts_and_waits_for_the_operator(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -179,54 +179,56 @@ async def test_agent_with_a_damaged_file__starts_and_waits_for_the_operator(
     else:
         damaged = {
             "empty": b"",
-            "cut": whole[: len(whole) // 2],
-            "no text": whole.replace(b"default/a", b"\xff" * 9),
-            "deep": b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0",
-            "no state": b"\x00half a",
+            "truncated": whole[: len(whole) // 2],
+            "not UTF-8": whole.replace(b"default/a", b"\xff" * 9),
+            "deeply nested": b"\x81\xa1x" + b"\x91" * 100_000 + b"\xc0",
+            "not a state": b"\x00half a",
         }
         file.write_bytes(damaged[damage])
     assert Agent(tmp_path).relay.epoch == 0
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "maleo.agent"]
-    assert told.startswith(f"desired state in {file} ignored: ")
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "maleo.agent"]
+    assert message.startswith(f"desired state in {file} ignored: ")
 
 
-async def test_agent_without_a_file__has_nothing_to_tell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_agent_without_a_stored_state__starts_without_a_message(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     assert Agent(tmp_path).relay.epoch == 0
     assert not caplog.records
 
 
-async def test_desired_state_that_cannot_be_stored__is_adopted_and_stored_with_the_next(
+async def test_desired_state_that_cannot_be_stored__is_applied_and_the_next_one_is_stored(
     tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk must stop no move: slots are told, and only a restart without the operator is affected."""
+    """A full disk must not block moves: slots get the state, and only a restart without the operator is affected."""
     obstacle = tmp_path / "desired.partial"
     first, second, third = (_slot("default/a", registry.uri(name), identity="secret") for name in "abc")
     async with Agent(tmp_path) as agent, Slot(agent, "default/a", "secret") as slot:
         await agent.relay.apply(_desired(first))
         assert await slot.next() == first
-        obstacle.mkdir()  # the file cannot be written, and root is no exception
-        for epoch, wanted in ((8, second), (9, third)):
-            await agent.relay.apply(_desired(wanted, epoch=epoch))
-            assert await slot.next() == wanted
-        assert Agent(tmp_path).relay.epoch == 7, "what was stored before is still there"
-        told = [record.getMessage() for record in caplog.records if "cannot store" in record.getMessage()]
-        assert len(told) == 1
+        obstacle.mkdir()  # the file cannot be written, not even by root
+        for epoch, desired in ((8, second), (9, third)):
+            await agent.relay.apply(_desired(desired, epoch=epoch))
+            assert await slot.next() == desired
+        assert Agent(tmp_path).relay.epoch == 7, "the previously stored state is kept"
+        messages = [record.getMessage() for record in caplog.records if "cannot store" in record.getMessage()]
+        assert len(messages) == 1
         obstacle.rmdir()
         await agent.relay.apply(_desired(third, epoch=10))
         assert Agent(tmp_path).relay.epoch == 10
 
 
-async def test_agent__refuses_what_is_meant_for_another_node(tmp_path: Path) -> None:
+async def test_desired_state_for_another_node__is_rejected(tmp_path: Path) -> None:
     agent = Agent(tmp_path)
     with pytest.raises(StateRejected, match="this is the agent of node drone-1"):
         await agent.relay.apply(_desired(node="drone-2"))
     assert not (tmp_path / "desired").exists()
 
 
-async def test_throttled_unit__slows_its_slots(tmp_path: Path, registry: Registry) -> None:
-    wanted = _slot("default/a", registry.uri(), identity="secret")
+async def test_throttled_unit__increases_the_pace_of_its_slots(tmp_path: Path, registry: Registry) -> None:
+    desired = _slot("default/a", registry.uri(), identity="secret")
     async with Agent(tmp_path) as agent, Slot(agent, "default/a", "secret") as slot:
-        await agent.relay.apply(_desired(wanted))
+        await agent.relay.apply(_desired(desired))
         assert _pace(await slot.next()) == 0.01
         agent.capacity = 0.5
         agent.relay.push_slots()
@@ -254,7 +256,7 @@ async def test_artefact__is_pulled_once_and_given_to_the_slots_that_need_it_only
     assert registry.served == 1
 
 
-async def test_artefact_that_is_nowhere__is_told_to_the_slot(tmp_path: Path, registry: Registry) -> None:
+async def test_missing_artifact__is_reported_to_the_slot_as_not_found(tmp_path: Path, registry: Registry) -> None:
     async with Agent(tmp_path) as agent:
         lost = _slot("default/a", registry.uri("lost"), identity="secret")
         await agent.relay.apply(_desired(lost))
@@ -266,21 +268,23 @@ def _cache(folder: Path, max_bytes: int) -> ArtifactCache:
     return ArtifactCache(folder, max_bytes=max_bytes, policy=_SOURCES)
 
 
-async def test_full_cache__lets_go_of_the_longest_unused_that_nobody_wants(tmp_path: Path, registry: Registry) -> None:
+async def test_full_cache__evicts_the_least_recently_used_artifact_that_is_not_retained(
+    tmp_path: Path, registry: Registry
+) -> None:
     uri, cache = registry.uri(), _cache(tmp_path, 2 * 400 + len(_MODEL) + (1 << 20) + 1)
-    for age, name in enumerate(["wanted", "oldest", "old"]):
+    for age, name in enumerate(["retained", "oldest", "old"]):
         (tmp_path / name).write_bytes(bytes(400))
         os.utime(tmp_path / name, (age, age))
-    await cache.get(_artifact(uri), retained=["sha256:wanted"])
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["old", "wanted", _DIGEST.removeprefix("sha256:")])
+    await cache.get(_artifact(uri), retained=["sha256:retained"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["old", "retained", _DIGEST.removeprefix("sha256:")])
 
 
 class Blobs:
-    """Serves blobs of one size by number, and holds them back until `release`."""
+    """Server of numbered blobs of one size, which answers once `release` is set."""
 
     def __init__(self, size: int) -> None:
         self.release = asyncio.Event()
-        self.asked = asyncio.Semaphore(0)
+        self.requested = asyncio.Semaphore(0)
         self._size = size
         app = web.Application()
         app.router.add_get("/{number}", self._answer)
@@ -294,34 +298,34 @@ class Blobs:
         return bytes([number]) * self._size
 
     async def _answer(self, request: web.Request) -> web.Response:
-        self.asked.release()
+        self.requested.release()
         await self.release.wait()
         return web.Response(body=self._content(int(request.match_info["number"])))
 
 
 async def test_wanted_artefacts__count_and_what_does_not_fit_is_refused_with_the_sizes(tmp_path: Path) -> None:
-    """Five of 6 MB, all of them wanted, in a cache of 10 MB: one is there, and the disk holds no more."""
+    """Five artifacts of 6 MB, all retained, in a cache of 10 MB: only the first one is stored."""
     blobs, cache = Blobs(6_000_000), _cache(tmp_path, 10_000_000)
     blobs.release.set()
     async with blobs.server:
         artifacts = [blobs.artifact(number) for number in range(5)]
-        wanted = [artifact.digest for artifact in artifacts]
-        await cache.get(artifacts[0], retained=wanted)
+        retained = [artifact.digest for artifact in artifacts]
+        await cache.get(artifacts[0], retained=retained)
         for artifact in artifacts[1:]:
             with pytest.raises(
                 CacheFull, match=r"CacheFull: the artifact has 6000000 bytes, .* of 10000000 bytes holds 6000000 that"
             ):
-                await cache.get(artifact, retained=wanted)
+                await cache.get(artifact, retained=retained)
         assert sum(file.stat().st_size for file in tmp_path.iterdir()) == 6_000_000
-        await cache.get(artifacts[1], retained=wanted[1:])  # the first is wanted no more
-    assert [file.name for file in tmp_path.iterdir()] == [wanted[1].removeprefix("sha256:")]
+        await cache.get(artifacts[1], retained=retained[1:])  # the first one is no longer retained
+    assert [file.name for file in tmp_path.iterdir()] == [retained[1].removeprefix("sha256:")]
 
 
-async def test_artefacts_that_are_being_fetched__count(tmp_path: Path) -> None:
+async def test_artifacts_being_downloaded__count_towards_the_cache_size(tmp_path: Path) -> None:
     blobs, cache = Blobs(6_000_000), _cache(tmp_path, 10_000_000)
     async with blobs.server:
         first = asyncio.create_task(cache.get(blobs.artifact(1), retained=[]))
-        await asyncio.wait_for(blobs.asked.acquire(), _WAIT_S)
+        await asyncio.wait_for(blobs.requested.acquire(), _WAIT_S)
         with pytest.raises(CacheFull, match="that are being downloaded"):
             await cache.get(blobs.artifact(2), retained=[])
         blobs.release.set()
@@ -330,7 +334,7 @@ async def test_artefacts_that_are_being_fetched__count(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
-async def test_artefact_larger_than_the_cache__is_refused_before_anything_is_fetched(
+async def test_artifact_larger_than_the_cache__is_rejected_before_the_download(
     tmp_path: Path, registry: Registry
 ) -> None:
     with pytest.raises(
@@ -340,7 +344,7 @@ async def test_artefact_larger_than_the_cache__is_refused_before_anything_is_fet
     assert registry.served == 0
 
 
-async def test_full_cache__is_told_to_the_slot(tmp_path: Path, registry: Registry) -> None:
+async def test_full_cache__is_reported_to_the_slot(tmp_path: Path, registry: Registry) -> None:
     async with Agent(tmp_path) as agent:
         stage = StageSpec(artifact=_artifact(registry.uri(), size=2000), inputs=(_X,), outputs=(_X,))
         slot = _slot("default/a", registry.uri(), identity="secret")
@@ -350,13 +354,13 @@ async def test_full_cache__is_told_to_the_slot(tmp_path: Path, registry: Registr
     assert (status, b": CacheFull: the artifact has 2000 bytes" in text) == (507, True)
 
 
-def test_half_an_artefact__of_an_agent_that_was_killed_is_removed(tmp_path: Path) -> None:
+def test_partial_artifact__is_removed_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "abc.partial").write_bytes(b"half")
     _cache(tmp_path, 1000)
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_fetching__is_logged_once_as_it_ends_and_once_as_it_fails(
+async def test_download__logs_its_end_once_and_its_failure_once(
     tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = _cache(tmp_path, 10_000_000)
@@ -371,8 +375,8 @@ async def test_fetching__is_logged_once_as_it_ends_and_once_as_it_fails(
     assert f"downloaded artifact {_DIGEST[:19]} from {registry.uri()}: 9 bytes in " in fetched
 
 
-async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path: Path) -> None:
-    """What a name leads to may be anything: a node's disk is not filled by it."""
+async def test_artifact_far_larger_than_in_its_manifest__is_not_stored(tmp_path: Path) -> None:
+    """A server may send anything: it must not fill the disk of the node."""
 
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(body=bytes(3 << 20))
@@ -390,7 +394,7 @@ async def test_artefact_far_larger_than_its_manifest_says__is_not_kept(tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_slot_that_comes_and_goes__is_logged_and_its_identity_is_not(
+async def test_connection_of_a_slot__is_logged_without_its_identity(
     tmp_path: Path, registry: Registry, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "maleo"):
@@ -398,12 +402,12 @@ async def test_slot_that_comes_and_goes__is_logged_and_its_identity_is_not(
             await agent.relay.apply(_desired(_slot("default/a", registry.uri(), identity="hunter2")))
             async with Slot(agent, "default/a", "hunter2") as slot:
                 await slot.next()
-    told = [record.getMessage() for record in caplog.records]
-    assert told.count("slot default/a connected") == told.count("slot default/a disconnected") == 1
-    assert not [text for text in told if "hunter2" in text]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages.count("slot default/a connected") == messages.count("slot default/a disconnected") == 1
+    assert not [text for text in messages if "hunter2" in text]
 
 
-async def test_requests_that_are_not_granted__are_counted_by_reason(tmp_path: Path, registry: Registry) -> None:
+async def test_denied_requests__are_counted_by_reason(tmp_path: Path, registry: Registry) -> None:
     async with Agent(tmp_path) as agent:
         await agent.relay.apply(_desired(_slot("default/a", registry.uri("lost"), identity="secret")))
         await agent.get(_DIGEST, "secret")

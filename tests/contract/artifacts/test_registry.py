@@ -1,4 +1,4 @@
-"""Artefacts against a real registry, and against servers that misbehave."""
+"""Transfer of artifacts with a real registry and with misbehaving servers."""
 
 import asyncio
 import hashlib
@@ -16,15 +16,15 @@ from maleo_artifacts.address_policy import AddressPolicy
 from maleo_artifacts.registry import DigestMismatch, NotFound, TransferFailed, push
 from maleo_devcluster.registry import start_registry
 
-_MOST = 1 << 30
+_MAX_BYTES = 1 << 30
 _MODEL = b"the model"
 _DIGEST = f"sha256:{hashlib.sha256(_MODEL).hexdigest()}"
 
 
 async def pull(
-    uri: str, digest: str, destination: Path, *, max_bytes: int = _MOST, listed: Sequence[str] | None = None
+    uri: str, digest: str, destination: Path, *, max_bytes: int = _MAX_BYTES, listed: Sequence[str] | None = None
 ) -> None:
-    """With the server of `uri` listed, as all of them are on this machine; `listed`: these instead."""
+    """Pull with a policy that lists the server of `uri`, which is local. listed: servers to list instead."""
     names = [uri.split("/")[2]] if listed is None and not uri.startswith("file:") else listed or []
     await transfers.pull(uri, digest, destination, max_bytes=max_bytes, policy=AddressPolicy.parse(names))
 
@@ -46,12 +46,12 @@ async def test_push_and_pull__give_the_same_bytes_by_digest(registry: str, tmp_p
     source.write_bytes(bytes(range(256)) * 10_000)
     uri, digest = await push(f"oci://{registry}/models/test", source)
     assert uri == f"oci://{registry}/models/test@{digest}"
-    assert await push(f"oci://{registry}/models/test", source) == (uri, digest)  # again is no error
+    assert await push(f"oci://{registry}/models/test", source) == (uri, digest)  # a second push is not an error
     await pull(uri, digest, tmp_path / "pulled")
     assert (tmp_path / "pulled").read_bytes() == source.read_bytes()
 
 
-async def test_pull__of_what_is_not_there_says_so(registry: str, tmp_path: Path) -> None:
+async def test_pull_of_a_missing_artifact__is_not_found(registry: str, tmp_path: Path) -> None:
     digest = f"sha256:{'0' * 64}"
     with pytest.raises(NotFound, match="not found"):
         await pull(f"oci://{registry}/models/none@{digest}", digest, tmp_path / "pulled")
@@ -68,11 +68,13 @@ async def test_pull__keeps_nothing_that_is_not_what_the_digest_names(tmp_path: P
         digest = f"sha256:{hashlib.sha256(b'the model').hexdigest()}"
         with pytest.raises(DigestMismatch, match="does not match the digest") as failure:
             await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
-    assert hashlib.sha256(b"something else").hexdigest() not in str(failure.value), "or it could be asked for by it"
+    assert hashlib.sha256(b"something else").hexdigest() not in str(failure.value), (
+        "the digest would make the content downloadable"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_pull__keeps_nothing_of_an_answer_that_is_cut_off(tmp_path: Path) -> None:
+async def test_pull_of_a_truncated_response__stores_nothing(tmp_path: Path) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
@@ -84,13 +86,13 @@ async def test_pull__keeps_nothing_of_an_answer_that_is_cut_off(tmp_path: Path) 
     app = web.Application()
     app.router.add_get("/model", answer)
     async with TestServer(app) as server:
-        digest = f"sha256:{hashlib.sha256(b'half').hexdigest()}"  # what came would even fit
+        digest = f"sha256:{hashlib.sha256(b'half').hexdigest()}"  # the partial content matches the digest
         with pytest.raises(TransferFailed, match="/model: Client"):
             await pull(str(server.make_url("/model")), digest, tmp_path / "pulled")
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_pull__reads_no_files_of_the_node(tmp_path: Path) -> None:
+async def test_pull_of_a_local_file__is_rejected(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_bytes(b"mine")
     digest = f"sha256:{hashlib.sha256(b'mine').hexdigest()}"
@@ -99,19 +101,19 @@ async def test_pull__reads_no_files_of_the_node(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [secret]
 
 
-async def test_pull__from_nobody_is_an_error_of_the_transfer(tmp_path: Path) -> None:
+async def test_pull_from_an_unreachable_server__is_a_transfer_error(tmp_path: Path) -> None:
     digest = f"sha256:{'0' * 64}"
     with pytest.raises(TransferFailed, match="Connect"):
         await pull(f"oci://127.0.0.1:1/models/none@{digest}", digest, tmp_path / "pulled")
 
 
-async def test_push__to_no_registry_address_says_how_one_looks(tmp_path: Path) -> None:
+async def test_push_to_an_invalid_address__names_the_expected_form(tmp_path: Path) -> None:
     with pytest.raises(TransferFailed, match=r"use oci://host:port/repository"):
         await push("docker.example/model", tmp_path / "model")
 
 
 def _server(answers: dict[str, Callable[[], web.Response]]) -> TestServer:
-    """Answers by path."""
+    """Return a server with one response for each path."""
 
     async def answer(request: web.Request) -> web.Response:
         return answers[request.path]()
@@ -121,19 +123,19 @@ def _server(answers: dict[str, Callable[[], web.Response]]) -> TestServer:
     return TestServer(app)
 
 
-def _to(location: str) -> Callable[[], web.Response]:
+def _redirect(location: str) -> Callable[[], web.Response]:
     return lambda: web.Response(status=307, headers={"Location": location})
 
 
-async def test_pull__tells_nothing_of_what_a_server_says(tmp_path: Path) -> None:
-    """It may be one that only nodes reach, and the message ends in a status that the Model's author reads."""
+async def test_pull__hides_the_text_of_an_error_response(tmp_path: Path) -> None:
+    """The server may be one that only nodes reach, and the message is shown in a status that users read."""
     async with _server({"/secret": lambda: web.Response(status=403, text="token=hunter2", reason="hunter2")}) as server:
         with pytest.raises(TransferFailed) as failure:
             await pull(str(server.make_url("/secret")), _DIGEST, tmp_path / "pulled")
         assert str(failure.value) == f"{server.make_url('/secret')}: the server returned HTTP status 403"
 
 
-async def test_pull__tells_nothing_of_a_server_that_does_not_speak_http(tmp_path: Path) -> None:
+async def test_pull__hides_the_response_of_a_server_without_http(tmp_path: Path) -> None:
     async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"SSH-2.0-hunter2\r\n")
         await writer.drain()
@@ -147,58 +149,58 @@ async def test_pull__tells_nothing_of_a_server_that_does_not_speak_http(tmp_path
     server.close()
 
 
-async def test_pull__follows_redirects_within_the_server_that_was_named(tmp_path: Path) -> None:
-    async with _server({"/model": _to("/blob"), "/blob": lambda: web.Response(body=_MODEL)}) as server:
+async def test_pull__follows_redirects_on_the_same_server(tmp_path: Path) -> None:
+    async with _server({"/model": _redirect("/blob"), "/blob": lambda: web.Response(body=_MODEL)}) as server:
         await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
     assert (tmp_path / "pulled").read_bytes() == _MODEL
 
 
-async def test_pull__is_not_led_on_to_another_plain_server(tmp_path: Path) -> None:
-    asked: list[str] = []
+async def test_pull__does_not_follow_a_redirect_to_another_server_by_http(tmp_path: Path) -> None:
+    requests: list[str] = []
 
     def answer() -> web.Response:
-        asked.append("near")
+        requests.append("model")
         return web.Response(body=_MODEL)
 
-    async with _server({"/model": answer}) as near:
-        to = str(near.make_url("/model"))
-        async with _server({"/model": _to(to)}) as server:
+    async with _server({"/model": answer}) as other:
+        target = str(other.make_url("/model"))
+        async with _server({"/model": _redirect(target)}) as server:
             with pytest.raises(TransferFailed, match="redirects to another server must use https"):
                 await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
-    assert asked == []
+    assert requests == []
 
 
-async def test_pull__follows_to_another_server_by_https(tmp_path: Path) -> None:
-    """As registries redirect to where they keep their blobs; this one does not speak it, which is found by trying."""
-    async with _server({}) as blobs, _server({"/model": _to(f"https://localhost:{blobs.port}/blob")}) as server:
+async def test_pull__follows_a_redirect_to_another_server_by_https(tmp_path: Path) -> None:
+    """Registries redirect to their blob storage; the target here has no TLS, so that the attempt fails."""
+    async with _server({}) as blobs, _server({"/model": _redirect(f"https://localhost:{blobs.port}/blob")}) as server:
         uri, listed = str(server.make_url("/model")), [f"{server.host}:{server.port}", f"localhost:{blobs.port}"]
         with pytest.raises(TransferFailed, match=f"Connect.*localhost:{blobs.port}"):
             await pull(uri, _DIGEST, tmp_path / "pulled", listed=listed)
 
 
-async def test_pull__gives_up_on_redirects_in_a_circle(tmp_path: Path) -> None:
-    async with _server({"/model": _to("/model")}) as server:
+async def test_pull__fails_on_circular_redirects(tmp_path: Path) -> None:
+    async with _server({"/model": _redirect("/model")}) as server:
         with pytest.raises(TransferFailed, match="redirects more than 5 times"):
             await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
 
 
 @pytest.fixture
-async def near() -> AsyncIterator[tuple[int, list[str]]]:
-    """Port of a server on this machine that strangers do not reach, and who came: connections, not only requests."""
-    came: list[str] = []
+async def local_server() -> AsyncIterator[tuple[int, list[str]]]:
+    """Start a server on a local address; yield its port and the peers that connected, even without a request."""
+    peers: list[str] = []
 
-    def note(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        came.append(str(writer.get_extra_info("peername")))
+    def record(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        peers.append(str(writer.get_extra_info("peername")))
         writer.close()
 
-    server = await asyncio.start_server(note, None, 0, family=socket.AF_INET)
-    yield server.sockets[0].getsockname()[1], came
+    server = await asyncio.start_server(record, None, 0, family=socket.AF_INET)
+    yield server.sockets[0].getsockname()[1], peers
     server.close()
 
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """Name -> addresses, one for each time that it is looked up, the last of them for ever; `a,b` are two at once."""
+    """Return name -> addresses, one for each lookup, the last one repeatedly; `a,b` are two addresses at once."""
     known: dict[str, list[str]] = {}
     resolve = socket.getaddrinfo
 
@@ -222,64 +224,66 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 )  # fmt: skip
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_pull__does_not_connect_to_what_only_nodes_reach(
-    scheme: str, host: str, near: tuple[int, list[str]], tmp_path: Path
+    scheme: str, host: str, local_server: tuple[int, list[str]], tmp_path: Path
 ) -> None:
-    port, came = near
+    port, peers = local_server
     with pytest.raises(
         TransferFailed, match=r"address, from which agents do not download: add its|the address is invalid"
     ):
         await pull(f"{scheme}://{host}:{port}/latest", _DIGEST, tmp_path / "pulled", listed=[])
-    assert came == []
+    assert peers == []
 
 
-async def test_pull__of_a_registry_is_under_the_same_rule(near: tuple[int, list[str]], tmp_path: Path) -> None:
-    port, came = near
+async def test_pull__applies_the_address_policy_to_registries(
+    local_server: tuple[int, list[str]], tmp_path: Path
+) -> None:
+    port, peers = local_server
     with pytest.raises(TransferFailed, match="the server has a loopback address"):
         await pull(f"oci://127.0.0.1:{port}/m@{_DIGEST}", _DIGEST, tmp_path / "pulled", listed=["127.0.0.1:1"])
-    assert came == []
+    assert peers == []
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::ffff:127.0.0.1", "127.0.0.1,10.0.0.1", "127.0.0.1,::1"])
-async def test_pull__checks_every_address_of_a_name_and_tells_none(
-    address: str, near: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
+async def test_pull__checks_every_address_of_a_name_and_names_none(
+    address: str, local_server: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    port, came = near
+    port, peers = local_server
     names["metadata.test"] = [address]
     with pytest.raises(TransferFailed) as failure:
         await pull(f"http://metadata.test:{port}/latest", _DIGEST, tmp_path / "pulled", listed=[])
-    assert came == []
+    assert peers == []
     assert not [one for one in address.split(",") if one in str(failure.value)], (
-        "names of the node's network stay there"
+        "addresses of the node's network are not disclosed"
     )
 
 
-async def test_pull__of_a_name_that_changes_its_address_connects_to_the_one_that_was_checked(
-    near: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
+async def test_pull__connects_to_the_checked_address_of_a_name(
+    local_server: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    """A first answer on the internet (which this test does not reach), the next one at home."""
-    port, came = near
+    """DNS rebinding: one lookup returns a public address, which is not reachable here, the next one a local address."""
+    port, peers = local_server
     names["rebinding.test"] = ["127.0.0.1", "240.0.0.1", "127.0.0.1"]
     for _ in range(4):
         with pytest.raises(TransferFailed, match="address, from which agents do not download"):
             await pull(f"http://rebinding.test:{port}/", _DIGEST, tmp_path / "pulled", listed=[])
-    assert came == []
+    assert peers == []
 
 
 @pytest.mark.parametrize(
     "location", ["https://127.0.0.1:{port}/", "https://hidden.test:{port}/", "//127.0.0.1:{port}/"]
 )
 async def test_pull__checks_each_hop_of_a_redirect(
-    location: str, near: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
+    location: str, local_server: tuple[int, list[str]], names: dict[str, list[str]], tmp_path: Path
 ) -> None:
-    port, came = near
+    port, peers = local_server
     names["hidden.test"] = ["::ffff:127.0.0.1"]
-    async with _server({"/model": _to(location.format(port=port))}) as server:
+    async with _server({"/model": _redirect(location.format(port=port))}) as server:
         with pytest.raises(TransferFailed, match=r"from which agents do not download|must use https"):
             await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled")
-    assert came == []
+    assert peers == []
 
 
-async def test_pull__of_a_listed_name_may_have_any_address(names: dict[str, list[str]], tmp_path: Path) -> None:
+async def test_pull__accepts_any_address_of_a_listed_name(names: dict[str, list[str]], tmp_path: Path) -> None:
     async with _server({f"/v2/m/blobs/{_DIGEST}": lambda: web.Response(body=_MODEL)}) as server:
         names["registry.test"] = ["127.0.0.1"]
         listed = [f"http://registry.test:{server.port}"]
@@ -288,23 +292,23 @@ async def test_pull__of_a_listed_name_may_have_any_address(names: dict[str, list
 
 
 async def test_pull__sends_no_credentials_and_repeats_none(tmp_path: Path) -> None:
-    """Of a Model that was stored before they were refused, or of a redirect."""
-    asked: list[str] = []
+    """URLs with credentials may come from a Model that was stored before they were rejected, or from a redirect."""
+    requests: list[str] = []
 
     def answer() -> web.Response:
-        asked.append("asked")
+        requests.append("model")
         return web.Response(body=_MODEL)
 
-    async with _server({"/model": answer, "/to": _to("//me:hunter2@127.0.0.1/x?token=hunter2")}) as server:
+    async with _server({"/model": answer, "/to": _redirect("//me:hunter2@127.0.0.1/x?token=hunter2")}) as server:
         port = server.port
         for uri in (f"http://me:hunter2@127.0.0.1:{port}/model?token=hunter2", f"http://127.0.0.1:{port}/to"):
             with pytest.raises(TransferFailed, match=f"^http://127.0.0.1:{port}/") as failure:
                 await pull(uri, _DIGEST, tmp_path / "pulled", listed=[f"127.0.0.1:{port}"])
             assert "hunter2" not in str(failure.value)
-    assert asked == []
+    assert requests == []
 
 
-async def test_pull__stops_at_the_most_that_is_allowed(tmp_path: Path) -> None:
+async def test_pull__stops_at_the_size_limit(tmp_path: Path) -> None:
     async with _server({"/model": lambda: web.Response(body=bytes(5000))}) as server:
         with pytest.raises(TransferFailed, match="the content exceeds the limit of 4999 bytes"):
             await pull(str(server.make_url("/model")), _DIGEST, tmp_path / "pulled", max_bytes=4999)

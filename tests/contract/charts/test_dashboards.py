@@ -1,4 +1,4 @@
-"""Every panel's query returns series from a real Prometheus that scrapes what the programs really expose."""
+"""The query of each panel returns series from a real Prometheus that scrapes the metrics of the programs."""
 
 import http.server
 import json
@@ -64,7 +64,7 @@ class _Exposition(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def scraped(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str, str], str]) -> Iterator[str]:
-    """URL of a Prometheus that scrapes what the programs' own metrics render."""
+    """Yield the URL of a Prometheus that scrapes the metrics of operator and agent."""
     path = program("prometheus", "prometheus")
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Exposition)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -80,21 +80,21 @@ def scraped(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str, st
 
 
 @pytest.mark.parametrize("file", prometheus.DASHBOARDS, ids=lambda file: file.stem)
-def test_dashboard__shows_something_in_every_panel(scraped: str, file: Path) -> None:
+def test_dashboard__has_data_in_every_panel(scraped: str, file: Path) -> None:
     dashboard = json.loads(file.read_text(encoding="utf-8"))
     assert all(panel["fieldConfig"]["defaults"]["unit"] for panel in dashboard["panels"])
     for _, expression in prometheus.queries(dashboard):
         prometheus.await_series(scraped, expression)
 
 
-def test_dashboards__are_those_of_the_generator() -> None:
+def test_dashboards__equal_the_output_of_the_generator() -> None:
     done = subprocess.run([sys.executable, ROOT / "tools/dashboards.py", "--check"], check=False, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
     uids = [json.loads(file.read_text(encoding="utf-8"))["uid"] for file in prometheus.DASHBOARDS]
     assert len(set(uids)) == len(uids) == 2
 
 
-def test_alerts__parse_and_watch_what_is_exposed(program: Callable[[str, str], str]) -> None:
+def test_alerts__are_valid_and_use_exposed_metrics(program: Callable[[str, str], str]) -> None:
     promtool = program("promtool", "prometheus")
     done = subprocess.run([promtool, "check", "rules", str(_RULES)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The zoo's networks, cut at all their boundaries and run by ONNX Runtime: the parts in turn answer as the whole."""
+"""Networks of the zoo, cut at each boundary and run by ONNX Runtime: chained partitions compute the whole model."""
 
 from pathlib import Path
 
@@ -27,11 +27,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", zoo.NETWORKS)
-def test_network__answers_the_same_in_parts(name: str, folder: Path) -> None:
+def test_partitioned_network__has_the_outputs_of_the_whole(name: str, folder: Path) -> None:
     _check_parts(name, zoo.make(name, folder))
 
 
-def test_trained_network__answers_the_same_in_parts(digits: zoo.ZooNetwork) -> None:
+def test_partitioned_trained_network__has_the_outputs_of_the_whole(digits: zoo.ZooNetwork) -> None:
     _check_parts("digits", digits)
 
 
@@ -42,12 +42,12 @@ def _check_parts(name: str, made: zoo.ZooNetwork) -> None:
         assert len(found.blocks) >= 6, (name, variant)
         assert _crossings(found.blocks) == _crossings(_shipped(name, variant)), (name, variant)
         inputs = {t.name: _RANDOM.random(t.shape, dtype=np.float32) for t in found.inputs}
-        wanted = [t.name for t in found.outputs]
-        whole = dict(zip(wanted, _open(model).run(wanted, inputs), strict=True))
+        outputs = [t.name for t in found.outputs]
+        whole = dict(zip(outputs, _open(model).run(outputs, inputs), strict=True))
         parts = _run_in_parts(model, found.blocks, found.inputs, found.outputs, inputs)
         # A rounding at a boundary moves a quantised value by one step of its scale.
         tolerance = 1e-5 if variant == "fp32" else 0.05
-        for output in wanted:
+        for output in outputs:
             assert np.max(np.abs(parts[output] - whole[output])) <= tolerance * np.max(np.abs(whole[output]))
 
 
@@ -57,7 +57,7 @@ def _shipped(name: str, variant: str) -> list[Block]:
 
 
 def _crossings(blocks: list[Block]) -> list[tuple[list[str], bool | None]]:
-    """What crosses at each cut, and whether it is the raw input in another form."""
+    """Return the tensors that cross each cut, and whether they are raw input."""
     return [([t.name for t in block.cut.tensors], block.cut.raw) for block in blocks if block.cut]
 
 
@@ -68,19 +68,19 @@ def _run_in_parts(
     outputs: list[Tensor],
     values: dict[str, NDArray[np.generic]],
 ) -> dict[str, NDArray[np.generic]]:
-    given = inputs
+    sources = inputs
     for block in blocks:
-        wanted = block.cut.tensors if block.cut else outputs
-        passed = {t.name for t in given}
-        computed = [t for t in wanted if t.name not in passed]
-        part = cut(model, [to_value_info(t) for t in given], [to_value_info(t) for t in computed])
+        targets = block.cut.tensors if block.cut else outputs
+        passed = {t.name for t in sources}
+        computed = [t for t in targets if t.name not in passed]
+        part = cut(model, [to_value_info(t) for t in sources], [to_value_info(t) for t in computed])
         session = _open(part)
         used = {i.name for i in session.get_inputs()}
         made = session.run([t.name for t in computed], {name: values[name] for name in used})
-        values = {t.name: values[t.name] for t in wanted if t.name in passed} | dict(
+        values = {t.name: values[t.name] for t in targets if t.name in passed} | dict(
             zip([t.name for t in computed], made, strict=True)
         )
-        given = wanted
+        sources = targets
     return values
 
 
@@ -91,16 +91,16 @@ def _open(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def test_zoo__makes_the_same_network_again_and_examples_name_it(folder: Path, tmp_path: Path) -> None:
+def test_zoo__is_reproducible_and_has_the_digests_of_the_examples(folder: Path, tmp_path: Path) -> None:
     first, again = zoo.make("squeezenet", folder).files, zoo.make("squeezenet", tmp_path).files
     assert first["fp32"].read_bytes() == again["fp32"].read_bytes()
     example = load([ROOT / "examples/models/squeezenet.yaml"]).of(Model)["default/squeezenet"]
     assert digest_of(again["fp32"]) == example.spec.variants[0].artifacts[0].digest
-    (said,) = onnx.load(str(again["fp32"])).metadata_props
-    assert (said.key, "random" in said.value) == ("weights", True)
+    (note,) = onnx.load(str(again["fp32"])).metadata_props
+    assert (note.key, "random" in note.value) == ("weights", True)
 
 
-def test_digits__were_really_learned(digits: zoo.ZooNetwork) -> None:
+def test_digits__have_the_accuracy_of_the_example(digits: zoo.ZooNetwork) -> None:
     accuracy = digits.accuracy
     assert {variant: row[:2] for variant, row in accuracy.items()} == dict.fromkeys(
         ("fp32", "int8"), ("top-1", "sklearn-digits-test")

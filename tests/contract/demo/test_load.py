@@ -1,4 +1,4 @@
-"""The load of the demo and of the tests on real nodes: what it keeps of every answer. A stand-in is the entry."""
+"""Load generator of the demo and of the tests on real nodes: what it records of each response of a fake entry."""
 
 import asyncio
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from aiohttp import web
 
 from maleo_demo.load import Case, LoadGenerator
 
-_RIGHT = [1.0, 2.0]
+_CORRECT = [1.0, 2.0]
 
 
 class Entry:
-    """Answers one after the other, then the last one for ever; None is no answer but an error."""
+    """Fake entry that returns the answers in order and repeats the last one; None stands for an error."""
 
     def __init__(self, answers: list[tuple[list[float], dict[str, Any]] | None]) -> None:
         self._answers = self._each(answers)
@@ -33,11 +33,11 @@ class Entry:
         return web.json_response({"model_name": "net", "outputs": outputs, "parameters": parameters})
 
 
-async def test_load__keeps_who_answered_and_tells_what_failed_from_what_was_wrong() -> None:
+async def test_load__records_who_answered_and_distinguishes_failed_from_wrong_responses() -> None:
     facts = {"variant": "fp32", "revision": 3}
     answers = [
-        (_RIGHT, facts | {"served_by": "gate-1>edge-1"}),
-        (_RIGHT, facts | {"served_by": "fallback"}),
+        (_CORRECT, facts | {"served_by": "gate-1>edge-1"}),
+        (_CORRECT, facts | {"served_by": "fallback"}),
         ([1.0, 2.5], facts | {"served_by": "gate-1"}),
         None,
     ]
@@ -47,14 +47,14 @@ async def test_load__keeps_who_answered_and_tells_what_failed_from_what_was_wron
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    want = np.array([_RIGHT], dtype=np.float32)
+    expected = np.array([_CORRECT], dtype=np.float32)
     load = LoadGenerator(
         address=site.name.removeprefix("http://"),
         model="net",
         rate=50,
         input_name="x",
         output_name="y",
-        cases=[Case(data=np.zeros((1, 2), dtype=np.float32), answers={"fp32": want})],
+        cases=[Case(data=np.zeros((1, 2), dtype=np.float32), answers={"fp32": expected})],
     )
     running = asyncio.create_task(load.run())
     await load.until(4)

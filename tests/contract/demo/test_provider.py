@@ -1,6 +1,6 @@
-"""Which cluster the demo takes, and what it asks of kind and Docker: stand-ins for their programs note the calls.
+"""Choice of the cluster of the demo, and calls of kind and Docker, which are recorded by fake programs.
 
-The same on a real kind: `make kind` (tests/kind).
+The same with a real kind: `make kind` (tests/kind).
 """
 
 import json
@@ -23,7 +23,7 @@ from maleo_devcluster.binaries import ALL, Sources
 _WORKERS = {label: f"maleo-worker{number or ''}" for number, label in zip((0, 2, 3, 4), FLEET, strict=True)}
 _CONTAINERS = "\n".join(f"{name} running" for name in ["maleo-control-plane", *_WORKERS.values()])
 _CONFIG = Path("kind-config.yaml")
-# By the words of the call: one line of a `case`.
+# One `case` branch for each command line.
 _DOCKER = """\
 case "$*" in
   *"version --format {{json"*) echo '{"Components": [{"Name": "Engine"}]}';;
@@ -45,7 +45,7 @@ _KUBECTL = 'case "$*" in *podCIDR*) echo 10.244.2.0/24;; *"get nodes"*) cat %(fo
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that is PATH, with programs that do well; `calls` in it has a line for each call."""
+    """Return a folder on PATH with fake programs that succeed; its file `calls` has a line for each call."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     for name in ("MALEO_PROVIDER", "KIND_IMAGE", "KIND_EXPERIMENTAL_PROVIDER", "DOCKER_BUILDKIT"):
         monkeypatch.delenv(name, raising=False)
@@ -53,28 +53,28 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(record, "PATH", tmp_path / "demo.json")
     for name in ("containers", "registry", "mine", "images"):
         (tmp_path / name).write_text("", encoding="utf-8")
-    _label(tmp_path, _WORKERS)
-    # What `kind create cluster` makes is there for the calls after it.
-    _stand_in(tmp_path, "kind", f'case "$1 $2" in version*) echo kind v0.33.0 go1.26.8 linux/amd64;; "create cluster") '
-              f'printf "%s\\n" "{_CONTAINERS}" > {tmp_path}/containers;; esac')  # fmt: skip
-    _stand_in(tmp_path, "docker", _DOCKER % {"folder": tmp_path})
-    _stand_in(tmp_path, "kubectl", _KUBECTL % {"folder": tmp_path})
+    _write_nodes(tmp_path, _WORKERS)
+    # Containers created by `kind create cluster` exist in later calls.
+    _write_fake(tmp_path, "kind", 'case "$1 $2" in version*) echo kind v0.33.0 go1.26.8 linux/amd64;; '
+                f'"create cluster") printf "%s\\n" "{_CONTAINERS}" > {tmp_path}/containers;; esac')  # fmt: skip
+    _write_fake(tmp_path, "docker", _DOCKER % {"folder": tmp_path})
+    _write_fake(tmp_path, "kubectl", _KUBECTL % {"folder": tmp_path})
     return tmp_path
 
 
-def _stand_in(folder: Path, name: str, body: str = "") -> None:
+def _write_fake(folder: Path, name: str, body: str = "") -> None:
     path = folder / name
     path.write_text(f'#!/bin/sh\necho "{name} $*" >> {folder}/calls\n{body}\n', encoding="utf-8")
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def _label(folder: Path, nodes: dict[str, str]) -> None:
+def _write_nodes(folder: Path, nodes: dict[str, str]) -> None:
     items = [{"metadata": {"name": name, "labels": {"maleo.dev/name": label}}} for label, name in nodes.items()]
     (folder / "nodes.json").write_text(json.dumps({"items": items}), encoding="utf-8")
 
 
-def _up(folder: Path, containers: str = _CONTAINERS) -> None:
-    """A kind cluster named maleo is there."""
+def _set_containers(folder: Path, containers: str = _CONTAINERS) -> None:
+    """Let a kind cluster named maleo exist."""
     (folder / "containers").write_text(containers + "\n", encoding="utf-8")
 
 
@@ -87,22 +87,22 @@ def _bring_up() -> Kind:
     return Kind.bring_up(_CONFIG, lambda _text: None)
 
 
-# Which cluster the demo takes
+# Choice of the cluster
 
 
-def test_choice__own_cluster_then_kind_when_a_daemon_answers_then_devcluster(programs: Path) -> None:
+def test_choice__prefers_existing_cluster_then_kind_with_running_docker_then_devcluster(programs: Path) -> None:
     assert choose(None, kubeconfig=None) == "kind"
     assert choose("devcluster", kubeconfig=None) == "devcluster"
     assert choose(None, kubeconfig=Path("mine")) == "existing"
-    _stand_in(programs, "docker", "exit 1")
-    assert choose(None, kubeconfig=None) == "devcluster"  # a client alone proves nothing
+    _write_fake(programs, "docker", "exit 1")
+    assert choose(None, kubeconfig=None) == "devcluster"  # the client alone is not enough
     (programs / "kind").unlink()
-    _stand_in(programs, "docker")
+    _write_fake(programs, "docker")
     assert choose(None, kubeconfig=None) == "devcluster"
 
 
-def test_choice__stays_with_the_cluster_that_is_up(programs: Path) -> None:
-    """Whatever was installed or stopped meanwhile: the other one would be left behind, or removed instead."""
+def test_choice__keeps_the_running_cluster(programs: Path) -> None:
+    """A change would leave the running cluster behind, or remove the wrong one."""
     Record("devcluster").write()
     assert choose(None, kubeconfig=None) == "devcluster"
     with pytest.raises(Unavailable, match=r"runs on devcluster: run `make demo-down` before using kind"):
@@ -112,7 +112,7 @@ def test_choice__stays_with_the_cluster_that_is_up(programs: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"provider": "kind", "unknown": 1}'])
-def test_record_that_cannot_be_read__is_none(programs: Path, text: str) -> None:
+def test_unreadable_record__is_ignored(programs: Path, text: str) -> None:
     record.PATH.write_text(text, encoding="utf-8")
     assert Record.read() is None
     assert choose(None, kubeconfig=None) == "kind"
@@ -120,10 +120,10 @@ def test_record_that_cannot_be_read__is_none(programs: Path, text: str) -> None:
         current()
 
 
-# How it makes a kind cluster
+# Creation of a kind cluster
 
 
-def test_kind__is_created_once_without_root_and_beside_the_users_kubeconfig(
+def test_kind__is_created_once_without_root_and_with_a_separate_kubeconfig(
     programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = programs / "mine-config"
@@ -142,15 +142,15 @@ def test_kind__is_created_once_without_root_and_beside_the_users_kubeconfig(
     assert not any("create cluster" in call or "docker start" in call for call in _calls(programs))
 
 
-def test_kind__takes_the_node_image_that_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kind__uses_the_node_image_of_the_environment_variable(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIND_IMAGE", "kindest/node:v1.35.0")
     _bring_up()
     assert any(call.endswith("--image kindest/node:v1.35.0") for call in _calls(programs))
 
 
-def test_kind__waits_for_the_nodes_of_the_fleet_and_ignores_others(programs: Path) -> None:
-    """The control plane has no label of the fleet, and neither has a node that the user added."""
-    _up(programs, f"{_CONTAINERS}\nmaleo-worker5 running")
+def test_kind__waits_for_the_nodes_of_the_fleet_only(programs: Path) -> None:
+    """The control plane and nodes added by the user have no label of the fleet."""
+    _set_containers(programs, f"{_CONTAINERS}\nmaleo-worker5 running")
     found = _bring_up()
     waited = next(call for call in _calls(programs) if "--for=condition=Ready" in call)
     assert {word for word in waited.split() if word.startswith("node/")} == {f"node/{n}" for n in _WORKERS.values()}
@@ -165,24 +165,24 @@ _MISSING = [
 
 
 @pytest.mark.parametrize(("name", "why"), _MISSING)
-def test_kind__says_what_is_missing_before_it_makes_anything(
+def test_kind_with_a_missing_program__fails_before_creating_anything(
     programs: Path, name: str, why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(programs))
-    _stand_in_absolute(programs)
+    _link_system_programs(programs)
     (programs / name).unlink()
     with pytest.raises(Unavailable, match=why):
         _bring_up()
-    _assert_nothing_was_made(programs)
+    _assert_nothing_created(programs)
 
 
-def _stand_in_absolute(folder: Path) -> None:
-    """The stand-ins' own programs, where PATH has nothing else."""
+def _link_system_programs(folder: Path) -> None:
+    """Link the programs that the fake ones need, for a PATH without system folders."""
     for name in ("cat", "sh"):
         (folder / name).symlink_to(f"/bin/{name}")
 
 
-def _assert_nothing_was_made(folder: Path) -> None:
+def _assert_nothing_created(folder: Path) -> None:
     assert not [call for call in _calls(folder) if " create " in call or " run " in call or " start " in call]
     assert Record.read() is None
 
@@ -194,60 +194,62 @@ _OTHER_ENGINES = [
 
 
 @pytest.mark.parametrize(("server", "architecture", "why"), _OTHER_ENGINES)
-def test_kind__refuses_another_engine(programs: Path, server: str, architecture: str, why: str) -> None:
-    _stand_in(programs, "docker", f"case \"$*\" in *json*) echo '{server}';; *Arch*) echo {architecture};; esac")
+def test_kind_on_an_unsupported_engine__is_rejected(programs: Path, server: str, architecture: str, why: str) -> None:
+    _write_fake(programs, "docker", f"case \"$*\" in *json*) echo '{server}';; *Arch*) echo {architecture};; esac")
     with pytest.raises(Unavailable, match=why):
         _bring_up()
-    _assert_nothing_was_made(programs)
+    _assert_nothing_created(programs)
 
 
-def test_kind__refuses_another_provider_of_kind(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kind_with_another_container_provider__is_rejected(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KIND_EXPERIMENTAL_PROVIDER", "podman")
     with pytest.raises(Unavailable, match="unset KIND_EXPERIMENTAL_PROVIDER"):
         _bring_up()
-    _assert_nothing_was_made(programs)
+    _assert_nothing_created(programs)
 
 
-@pytest.mark.parametrize("said", ["kind v0.22.0 go1.20 linux/amd64", "kind version"])
-def test_kind__refuses_a_version_whose_nodes_are_too_old(programs: Path, said: str) -> None:
-    _stand_in(programs, "kind", f"echo {said}")
+@pytest.mark.parametrize("version", ["kind v0.22.0 go1.20 linux/amd64", "kind version"])
+def test_kind_with_an_old_version__is_rejected(programs: Path, version: str) -> None:
+    _write_fake(programs, "kind", f"echo {version}")
     with pytest.raises(Unavailable, match=r"requires kind v0\.23 or newer, found: kind v"):
         _bring_up()
-    _assert_nothing_was_made(programs)
+    _assert_nothing_created(programs)
 
 
-def test_kind_that_fails__says_so_and_what_was_made_can_be_removed(programs: Path) -> None:
-    _stand_in(programs, "kind", 'case "$1" in version) echo kind v0.33.0;; *) echo no space left >&2; exit 1;; esac')
+def test_failed_creation_of_kind__is_reported_and_can_be_cleaned_up(programs: Path) -> None:
+    _write_fake(programs, "kind", 'case "$1" in version) echo kind v0.33.0;; *) echo no space left >&2; exit 1;; esac')
     with pytest.raises(Unavailable, match=r"`kind create cluster .*` failed: no space left"):
         _bring_up()
-    _up(programs, "maleo-control-plane running")  # what an interrupted creation leaves
-    _stand_in(programs, "kind")
+    _set_containers(programs, "maleo-control-plane running")  # left by an interrupted creation
+    _write_fake(programs, "kind")
     assert tear_down("kind") == ""
     assert any(call.startswith("kind delete cluster --name maleo") for call in _calls(programs))
 
 
 def test_kind__replaces_a_cluster_whose_creation_was_interrupted(programs: Path) -> None:
     Record("kind", made="creating").write()
-    _up(programs, "maleo-worker running")
+    _set_containers(programs, "maleo-worker running")
     _bring_up()
-    own = [call for call in _calls(programs) if call.startswith(("kind delete", "kind create"))]
-    assert [call.split()[1] for call in own] == ["delete", "create"]
+    calls = [call for call in _calls(programs) if call.startswith(("kind delete", "kind create"))]
+    assert [call.split()[1] for call in calls] == ["delete", "create"]
     assert Record.read() == Record("kind", made="0123abcd")
 
 
-def test_program__that_hangs_or_is_no_program_is_named(programs: Path) -> None:
-    _stand_in(programs, "hangs", "exec sleep 60")
+def test_program_that_hangs_or_cannot_start__is_named_in_the_error(programs: Path) -> None:
+    _write_fake(programs, "hangs", "exec sleep 60")
     with pytest.raises(Unavailable, match=r"`hangs now` did not finish within 0 s"):
         run("hangs", "now", timeout_s=0.2)
     with pytest.raises(Unavailable, match=r"`/dev/null` could not be started: Permission denied"):
         run("/dev/null")
 
 
-# A kind cluster that is there
+# An existing kind cluster
 
 
-def test_kind__starts_nodes_that_were_stopped_the_control_plane_first(programs: Path) -> None:
-    _up(programs, _CONTAINERS.replace("worker2 running", "worker2 exited").replace("plane running", "plane exited"))
+def test_kind__starts_stopped_nodes_with_the_control_plane_first(programs: Path) -> None:
+    _set_containers(
+        programs, _CONTAINERS.replace("worker2 running", "worker2 exited").replace("plane running", "plane exited")
+    )
     _bring_up()
     started = [call for call in _calls(programs) if call.startswith("docker start")]
     assert started == ["docker start maleo-control-plane", "docker start maleo-worker2"]
@@ -263,26 +265,26 @@ _FOREIGN = [
 
 
 @pytest.mark.parametrize(("containers", "nodes", "why"), _FOREIGN)
-def test_kind__does_not_take_or_remove_a_cluster_that_is_not_its_own(
+def test_kind_cluster_of_the_user__is_neither_used_nor_removed(
     programs: Path, containers: str, nodes: dict[str, str], why: str
 ) -> None:
-    _up(programs, containers)
-    _label(programs, nodes)
+    _set_containers(programs, containers)
+    _write_nodes(programs, nodes)
     with pytest.raises(Unavailable, match=rf"{why}.*`kind delete cluster --name maleo` deletes it"):
         bring_up("kind", Path(), lambda _text: None, yes=False)
     assert "`maleo` is kept: `make demo` in this folder did not create it" in tear_down("kind")
     assert not any("delete" in call for call in _calls(programs))
-    assert choose("devcluster", kubeconfig=None) == "devcluster", "nothing is up that would have to go first"
+    assert choose("devcluster", kubeconfig=None) == "devcluster", "no running demo blocks another provider"
 
 
-def test_kind__does_not_remove_a_cluster_that_took_the_place_of_its_own(programs: Path) -> None:
+def test_kind_cluster_recreated_by_the_user__is_not_removed(programs: Path) -> None:
     _bring_up()
-    _stand_in(programs, "docker", _DOCKER.replace("0123abcd", "4567cdef") % {"folder": programs})
+    _write_fake(programs, "docker", _DOCKER.replace("0123abcd", "4567cdef") % {"folder": programs})
     assert "is kept" in tear_down("kind")
     assert not any("delete" in call for call in _calls(programs))
 
 
-def test_two_nodes_with_one_label__are_refused(programs: Path) -> None:
+def test_duplicate_node_label__is_rejected(programs: Path) -> None:
     (programs / "nodes.json").write_text(
         json.dumps({"items": [{"metadata": {"name": n, "labels": {"maleo.dev/name": "drone-1"}}} for n in "ab"]})
     )
@@ -293,9 +295,9 @@ def test_two_nodes_with_one_label__are_refused(programs: Path) -> None:
 # Images, registry and links on kind
 
 
-def test_kind__loads_images_where_they_are_needed(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An extra worker may get the operator, and no slot; the control plane runs an agent alone."""
-    _up(programs, f"{_CONTAINERS}\nmaleo-worker5 running")
+def test_kind__loads_images_on_the_nodes_that_need_them(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extra worker may run the operator but no slot; the control plane runs an agent only."""
+    _set_containers(programs, f"{_CONTAINERS}\nmaleo-worker5 running")
     found = _bring_up()
     monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
     assert found.build_images(Path(), lambda _text: None)["slot"] == "maleo/slot:1234"
@@ -321,64 +323,64 @@ def test_kind__loads_images_where_they_are_needed(programs: Path, monkeypatch: p
         ),
     ],
 )
-def test_images__are_made_so_that_kind_can_load_them(
+def test_images__are_built_in_a_form_that_kind_can_load(
     programs: Path, monkeypatch: pytest.MonkeyPatch, buildx: str, built: str
 ) -> None:
     body = _DOCKER.replace('*"buildx version"*) exit 1', f'*"buildx version"*) {buildx}')
-    _stand_in(programs, "docker", body % {"folder": programs})
+    _write_fake(programs, "docker", body % {"folder": programs})
     monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
-    told: list[str] = []
-    docker.build_images(Path(), told.append)
-    assert "base image: python@sha256:feed" in told
+    messages: list[str] = []
+    docker.build_images(Path(), messages.append)
+    assert "base image: python@sha256:feed" in messages
     assert "docker pull --quiet python:3.11-slim" in _calls(programs)
     assert sum(call.startswith(built[:30]) for call in _calls(programs)) == 3
     assert any(call.startswith(built) for call in _calls(programs))
     (programs / "calls").unlink()
-    _stand_in(
+    _write_fake(
         programs, "docker", body.replace('*"image inspect"*) exit 1', '"image inspect"*) ') % {"folder": programs}
     )
     docker.build_images(Path(), lambda _text: None)
-    assert not any(" build " in call for call in _calls(programs)), "images that are there are not made again"
+    assert not any(" build " in call for call in _calls(programs)), "existing images are not rebuilt"
 
 
-def test_images__are_made_on_a_base_without_a_digest_only_where_it_was_made_on_this_engine(
+def test_base_image_without_a_digest__is_used_if_it_was_built_locally(
     programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     body = _DOCKER.replace("""echo '["python@sha256:feed"]'""", "echo null")
     body = body.replace('*"image inspect"*) exit 1', '*"image inspect python"*) ;; *"image inspect"*) exit 1')
-    _stand_in(programs, "docker", body % {"folder": programs})
+    _write_fake(programs, "docker", body % {"folder": programs})
     monkeypatch.setattr(docker.Builder, "prepare", lambda _self, component: (programs / component, "1234"))
-    told: list[str] = []
-    docker.build_images(Path(), told.append)
-    assert "base image: python:3.11-slim (built locally, without a digest)" in told
+    messages: list[str] = []
+    docker.build_images(Path(), messages.append)
+    assert "base image: python:3.11-slim (built locally, without a digest)" in messages
     assert not any("pull" in call for call in _calls(programs))
     assert sum("BASE=python:3.11-slim " in call for call in _calls(programs)) == 3
 
 
 @pytest.mark.parametrize(("architecture", "platform"), [("amd64", "x86_64"), ("arm64", "aarch64")])
-def test_images__are_for_the_engines_processor(programs: Path, architecture: str, platform: str) -> None:
-    _stand_in(programs, "docker", f"echo {architecture}")
+def test_images__are_built_for_the_architecture_of_the_engine(programs: Path, architecture: str, platform: str) -> None:
+    _write_fake(programs, "docker", f"echo {architecture}")
     assert docker.find_platform() == f"{platform}-manylinux_2_28"
 
 
-def test_registry__is_started_restarted_or_left_alone(programs: Path) -> None:
-    def started() -> list[str]:
+def test_registry__is_created_restarted_or_kept(programs: Path) -> None:
+    def start() -> list[str]:
         (programs / "calls").unlink(missing_ok=True)
         assert docker.start_registry(lambda _text: None) == ("127.0.0.1:49153", "maleo-registry:5000")
         return [call for call in _calls(programs) if call.startswith(("docker run", "docker start"))]
 
-    (call,) = started()
+    (call,) = start()
     assert "--restart=always --publish 127.0.0.1::5000 registry:2.8.3" in call
     (programs / "registry").write_text("exited maleo.dev/demo=true\n")
-    assert started() == ["docker start maleo-registry"]
+    assert start() == ["docker start maleo-registry"]
     (programs / "registry").write_text("running a=b,maleo.dev/demo=true\n")
-    assert started() == []
+    assert start() == []
     (programs / "registry").write_text("running \n")
     with pytest.raises(Unavailable, match="container maleo-registry exists but was not created by the demo"):
         docker.start_registry(lambda _text: None)
 
 
-def test_kind__slows_both_directions_of_one_link(programs: Path) -> None:
+def test_kind__limits_both_directions_of_one_link(programs: Path) -> None:
     _bring_up().shape("drone-1", "edge-1", "8Mbit/s")
     rates = [call for call in _calls(programs) if "rate 8000000bit" in call]
     assert [call.split()[2] for call in rates] == ["maleo-worker", "maleo-worker3"]
@@ -389,16 +391,16 @@ def test_kind__slows_both_directions_of_one_link(programs: Path) -> None:
     ]
 
 
-def test_kind__a_node_that_comes_back_has_the_speed_that_was_set(programs: Path) -> None:
+def test_restarted_node__gets_its_link_speed_back(programs: Path) -> None:
     found = _bring_up()
     found.shape("drone-1", "edge-1", "8Mbit/s")
     found.kill_node("edge-1")
     (programs / "calls").unlink()
     found.start_node("gate-1")
-    assert not any("tc" in call.split() for call in _calls(programs)), "its links were left alone"
+    assert not any("tc" in call.split() for call in _calls(programs)), "its links were not limited"
     found.start_node("edge-1")
     calls = _calls(programs)
-    assert len([call for call in calls if "rate 8000000bit" in call]) == 2, "its address may be another: both ends"
+    assert len([call for call in calls if "rate 8000000bit" in call]) == 2, "its address may have changed: both ends"
     assert calls.index("docker start maleo-worker3") < next(i for i, c in enumerate(calls) if "8000000bit" in c)
     found.unshape()
     (programs / "calls").unlink()
@@ -406,13 +408,13 @@ def test_kind__a_node_that_comes_back_has_the_speed_that_was_set(programs: Path)
     assert not any("8000000bit" in call for call in _calls(programs))
 
 
-def test_kernel_without_traffic_control__is_found_before_the_demo_begins(
+def test_kernel_without_traffic_control__is_reported_before_the_demo_starts(
     programs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     body = _DOCKER.replace(
         'case "$*" in', 'case "$*" in\n  *" tc qdisc add "*) echo Specified qdisc kind >&2; exit 2;;'
     )
-    _stand_in(programs, "docker", body % {"folder": programs})
+    _write_fake(programs, "docker", body % {"folder": programs})
     with pytest.raises(Unavailable, match=r"lacks sch_htb or cls_u32.*or run `make demo SLOW_LINK=no`"):
         Environment.bring_up(Steps(), "kind", yes=False)
     capsys.readouterr()
@@ -420,10 +422,10 @@ def test_kernel_without_traffic_control__is_found_before_the_demo_begins(
         _bring_up().shape("drone-1", "edge-1", "8Mbit/s")
 
 
-# What it leaves on kind
+# Messages and cleanup on kind
 
 
-def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(programs: Path) -> None:
+def test_kind__describes_its_slow_step_and_removes_everything(programs: Path) -> None:
     assert "the node image of kind" in Kind.describe_slow_steps()
     found = _bring_up()
     assert found.description == "a kind cluster of 4 nodes (kindest/node:v1.37.0)"
@@ -444,45 +446,45 @@ def test_kind__names_the_longest_step_until_it_is_there_and_leaves_nothing(progr
     assert Record.read() is None
 
 
-def test_kind__writes_are_counted_when_the_cluster_has_an_audit_log(programs: Path) -> None:
+def test_kind__reads_the_audit_log_if_there_is_one(programs: Path) -> None:
     found = _bring_up()
     body = 'case "$*" in *"cat /var/log/kubernetes/audit.log") echo one; echo two;; esac\n'
-    _stand_in(programs, "docker", body)
+    _write_fake(programs, "docker", body)
     assert found.audit_lines() == ["one", "two"]
-    _stand_in(programs, "docker", "echo no such file >&2; exit 1")
+    _write_fake(programs, "docker", "echo no such file >&2; exit 1")
     assert found.audit_lines() == []
 
 
-def test_mission__is_reached_through_the_api_server_alone(programs: Path) -> None:
+def test_mission__is_reached_through_the_proxy_of_the_api_server(programs: Path) -> None:
     found = _bring_up()
-    _stand_in(programs, "kubectl", 'echo "Starting to serve on 127.0.0.1:43210"; exec sleep 60')
+    _write_fake(programs, "kubectl", 'echo "Starting to serve on 127.0.0.1:43210"; exec sleep 60')
     path = "api/v1/namespaces/default/services/watch:http/proxy"
     with found.reach("default", "watch", "10.96.0.7:80") as address:
         assert address == f"127.0.0.1:43210/{path}"
     assert _calls(programs)[-1].endswith(f"proxy --port=0 --accept-paths=^/{path}/")
-    _stand_in(programs, "kubectl", "echo error: no configuration >&2; exit 1")
+    _write_fake(programs, "kubectl", "echo error: no configuration >&2; exit 1")
     with pytest.raises(Unavailable, match="no configuration"), found.reach("default", "watch", ""):
         pass
 
 
-# A cluster of the user's own
+# An existing cluster
 
 
-def _given(slow: str, push: str = "") -> ExistingCluster:
+def _existing(slow: str, push: str = "") -> ExistingCluster:
     return ExistingCluster(Path("mine"), "r.example/maleo/{}:1", "10.0.0.1:5000", slow, push)
 
 
-def test_own_cluster__says_what_it_must_be_told(programs: Path) -> None:
+def test_existing_cluster__requires_its_settings_and_node_labels(programs: Path) -> None:
     with pytest.raises(InvalidSetting, match=r"requires IMAGES=\.\.\. SLOW=\.\.\.: see docs"):
         ExistingCluster(Path("mine"), images="", registry="10.0.0.1:5000", link_command="").connect()
-    found = _given(f"{programs}/kind slow {{one}} {{bandwidth}}").connect()
+    found = _existing(f"{programs}/kind slow {{one}} {{bandwidth}}").connect()
     assert found.build_images(Path(), lambda _text: None)["agent"] == "r.example/maleo/agent:1"
     found.shape("drone-1", "edge-1", "8Mbit/s")
     assert _calls(programs)[-1] == "kind slow maleo-worker 8Mbit/s"
     assert found.next_commands()[-1] == "make demo-down KUBECONFIG=mine"
     assert (found.registry, found.push_registry) == ("10.0.0.1:5000", "10.0.0.1:5000")
-    assert _given("true", "localhost:5000").connect().push_registry == "localhost:5000"
-    _label(programs, {k: v for k, v in _WORKERS.items() if k != "gate-1"})
+    assert _existing("true", "localhost:5000").connect().push_registry == "localhost:5000"
+    _write_nodes(programs, {k: v for k, v in _WORKERS.items() if k != "gate-1"})
     with pytest.raises(InvalidSetting, match=r"no node has the label maleo\.dev/name=gate-1: label four nodes"):
         found.connect()
 
@@ -494,31 +496,31 @@ _BAD_COMMANDS = [
 
 
 @pytest.mark.parametrize(("slow", "why"), _BAD_COMMANDS)
-def test_own_cluster__a_command_that_fails_is_named(programs: Path, slow: str, why: str) -> None:
-    found = _given(slow).connect()
+def test_existing_cluster__reports_a_failed_link_command(programs: Path, slow: str, why: str) -> None:
+    found = _existing(slow).connect()
     with pytest.raises(InvalidSetting, match=why):
         found.shape("drone-1", "edge-1", "8Mbit/s")
 
 
 @pytest.mark.parametrize("slow", ["ssh {two}", "ssh {", "ssh '{one}", "ssh {0}"])
-def test_own_cluster__a_command_that_cannot_be_read_is_refused_at_once(programs: Path, slow: str) -> None:
+def test_existing_cluster__rejects_an_invalid_link_command(programs: Path, slow: str) -> None:
     with pytest.raises(InvalidSetting, match=r"is invalid .* write a command with \{one\} \{other\} \{bandwidth\}"):
-        _given(slow).connect()
+        _existing(slow).connect()
 
 
-def test_own_cluster__only_loses_what_the_demo_put_there(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_cluster__is_only_uninstalled(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     removed: list[tuple[Path, bool]] = []
     monkeypatch.setattr(existing_cluster, "uninstall", lambda kubeconfig, *, crds: removed.append((kubeconfig, crds)))
     Record("kind").write()
     assert tear_down("existing", ExistingCluster(Path("mine"), images="", registry="", link_command="")) == ""
     assert removed == [(Path("mine"), True)]
-    assert Record.read() == Record("kind"), "another demo may be up"
+    assert Record.read() == Record("kind"), "another demo may be running"
 
 
-# Names, and the devcluster
+# Names of devices, and the devcluster
 
 
-def test_devices__get_the_names_of_their_nodes_and_nothing_else_is_changed() -> None:
+def test_devices__are_renamed_to_their_nodes_and_other_objects_are_unchanged() -> None:
     device = {"kind": "Device", "metadata": {"name": "drone-1"}, "spec": {"nodeName": "drone-1", "declared": []}}
     declared = declare(device, _WORKERS)
     assert declared["metadata"]["name"] == declared["spec"]["nodeName"] == "maleo-worker"
@@ -529,17 +531,17 @@ def test_devices__get_the_names_of_their_nodes_and_nothing_else_is_changed() -> 
     assert declare(extra, _WORKERS) == extra
 
 
-def test_devcluster__names_what_is_not_cached_longest_first(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devcluster__lists_uncached_steps_slowest_first(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MALEO_CACHE", str(programs / "cache"))
     monkeypatch.delenv("MALEO_BINARIES", raising=False)
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
-    told = describe_slow_steps("devcluster")
-    assert told.startswith("not cached yet, slowest first: Kubernetes binaries (7 min")
-    assert told.endswith("images (3 min)")
+    description = describe_slow_steps("devcluster")
+    assert description.startswith("not cached yet, slowest first: Kubernetes binaries (7 min")
+    assert description.endswith("images (3 min)")
     sources = Sources.of()
     sources.cache.mkdir(parents=True)
     for name in ALL:
-        _stand_in(sources.cache, name)
+        _write_fake(sources.cache, name)
     assert describe_slow_steps("devcluster") == "not cached yet, slowest first: images (3 min)"
     for folder in ("buildah", "packages"):
         (programs / "cache/images" / folder).mkdir(parents=True)

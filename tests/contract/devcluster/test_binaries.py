@@ -1,4 +1,4 @@
-"""Where the programs of Kubernetes come from: at hand first, then a server that publishes their checksums."""
+"""Sources of the Kubernetes programs: local folders first, then a server that publishes their checksums."""
 
 import hashlib
 import http.server
@@ -23,7 +23,7 @@ def _sum(body: bytes) -> str:
 
 
 def _archive(folder: str) -> bytes:
-    """As etcd publishes it: several programs and papers in one folder."""
+    """Return a release archive as of etcd: several programs and documents in one folder."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, body in {"README.md": b"read", "etcdctl": b"another", "etcd": _PROGRAM}.items():
@@ -47,7 +47,7 @@ class _Downloads(http.server.BaseHTTPRequestHandler):
 
 
 def _published(machine: str) -> dict[str, bytes]:
-    """kubectl with its checksum, kubelet with the one of something else, and etcd for two kinds of machines."""
+    """Return path -> content: kubectl with its checksum, kubelet with a wrong one, and etcd for two architectures."""
     bare, packed = f"/{VERSION}/bin/linux/{machine}", f"/etcd/{ETCD_VERSION}"
     archives = {name: _archive(name) for name in (f"etcd-{ETCD_VERSION}-linux-{m}" for m in ("s390x", machine))}
     sums = "".join(f"{_sum(body)}  {name}.tar.gz\n" for name, body in archives.items())
@@ -89,7 +89,7 @@ def _put(folder: Path | None, name: str) -> Path:
     return path
 
 
-def test_program__is_taken_from_the_explicit_folder_then_the_cache_then_the_assets(sources: Sources) -> None:
+def test_program__is_searched_in_the_explicit_folder_then_the_cache_then_the_assets(sources: Sources) -> None:
     assert find("etcd", sources) is None
     for folder in (sources.assets, sources.cache, sources.explicit):
         assert find("etcd", sources) != _put(folder, "etcd") == find("etcd", sources)
@@ -98,27 +98,27 @@ def test_program__is_taken_from_the_explicit_folder_then_the_cache_then_the_asse
 
 
 def test_program__is_downloaded_once_and_checked(sources: Sources) -> None:
-    said: list[str] = []
-    assert ensure(("kubectl",), sources, said.append)["kubectl"].read_bytes() == _PROGRAM
-    assert ensure(("kubectl",), sources, said.append)["kubectl"].parent == sources.cache
-    assert said == [f"downloading kubectl {VERSION}"]
+    messages: list[str] = []
+    assert ensure(("kubectl",), sources, messages.append)["kubectl"].read_bytes() == _PROGRAM
+    assert ensure(("kubectl",), sources, messages.append)["kubectl"].parent == sources.cache
+    assert messages == [f"downloading kubectl {VERSION}"]
 
 
-def test_program__with_another_checksum_is_not_kept(sources: Sources) -> None:
+def test_program_with_a_wrong_checksum__is_not_installed(sources: Sources) -> None:
     with pytest.raises(NotFound, match="does not match its published SHA-256: nothing was installed"):
         ensure(("kubelet",), sources, lambda _: None)
     assert list(sources.cache.iterdir()) == []
 
 
-def test_etcd__is_taken_out_of_its_release_and_nothing_else(sources: Sources) -> None:
-    said: list[str] = []
-    path = ensure(("etcd",), sources, said.append)["etcd"]
+def test_etcd__is_the_only_file_extracted_from_its_release(sources: Sources) -> None:
+    messages: list[str] = []
+    path = ensure(("etcd",), sources, messages.append)["etcd"]
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (_PROGRAM, 0o755)
     assert list(sources.cache.iterdir()) == [path] == [find("etcd", sources)]
-    assert said == [f"downloading etcd {ETCD_VERSION}"]
+    assert messages == [f"downloading etcd {ETCD_VERSION}"]
 
 
-def test_etcd__whose_release_was_tampered_with_is_not_kept(sources: Sources) -> None:
+def test_etcd_with_a_modified_release__is_not_installed(sources: Sources) -> None:
     (archive,) = (path for path in _Downloads.files if path.endswith(".tar.gz") and "s390x" not in path)
     _Downloads.files[archive] = _archive("another")
     with pytest.raises(NotFound, match=r"etcd-.*\.tar\.gz does not match its published SHA-256"):
@@ -126,20 +126,20 @@ def test_etcd__whose_release_was_tampered_with_is_not_kept(sources: Sources) -> 
     assert list(sources.cache.iterdir()) == []
 
 
-def test_etcd__that_is_not_published_for_this_machine_is_named_with_its_own_version(sources: Sources) -> None:
+def test_etcd_without_a_release_for_this_machine__is_reported_with_its_version(sources: Sources) -> None:
     sums = f"/etcd/{ETCD_VERSION}/SHA256SUMS"
     _Downloads.files[sums] = _Downloads.files[sums].splitlines(keepends=True)[0]
     with pytest.raises(NotFound, match=rf"etcd {ETCD_VERSION} .* could not be downloaded from http.*\.tar\.gz"):
         ensure(("etcd",), sources, lambda _: None)
 
 
-def test_versions__are_those_that_are_built_where_nothing_can_be_downloaded() -> None:
+def test_downloaded_versions__equal_those_built_from_source() -> None:
     modules = (Path(binaries.__file__).parents[1] / "binaries/go.mod").read_text(encoding="utf-8")
     pinned = dict(re.findall(r"^\t(go\.etcd\.io/etcd/server/v3|k8s\.io/kubernetes) (v\S+)$", modules, re.MULTILINE))
     assert pinned == {"go.etcd.io/etcd/server/v3": ETCD_VERSION, "k8s.io/kubernetes": VERSION}
 
 
-def test_program__that_is_nowhere_says_what_was_tried_and_what_to_do(sources: Sources) -> None:
+def test_missing_program__is_reported_with_the_attempts_and_the_remedies(sources: Sources) -> None:
     with pytest.raises(
         NotFound, match=r"kube-proxy .* could not be downloaded .* install Go 1\.26, or .* MALEO_BINARIES"
     ):

@@ -1,4 +1,4 @@
-"""API client against a server whose answers, or whose client's token file, are broken: each ends as an ApiError."""
+"""API client with invalid responses of the server or an unreadable token file: each one is an ApiError."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -42,19 +42,19 @@ def _client(url: str, token: Callable[[], str] = str) -> Client:
     return Client(Access(url=url, tls=None, authorize=lambda: bearer(token())))
 
 
-_BROKEN = {
-    "no JSON": b"<html>",
-    "half of it": b'{"items": [',
-    "no text": b'{"kind": "\xff"}',
-    "deep": b"[" * 100_000,
-    "no object": b"[]",
-    "nothing": b"",
+_INVALID = {
+    "not JSON": b"<html>",
+    "truncated": b'{"items": [',
+    "not UTF-8": b'{"kind": "\xff"}',
+    "deeply nested": b"[" * 100_000,
+    "not an object": b"[]",
+    "empty": b"",
 }
 
 
-@pytest.mark.parametrize("case", _BROKEN)
-async def test_answer_that_is_no_object__is_an_error_of_the_server(serve: Serve, case: str) -> None:
-    url = await serve(_BROKEN[case], 200)
+@pytest.mark.parametrize("case", _INVALID)
+async def test_response_that_is_not_an_object__is_a_server_error(serve: Serve, case: str) -> None:
+    url = await serve(_INVALID[case], 200)
     body = {"metadata": {"name": "drone-1"}}
     async with _client(url) as client:
         for call in (client.get(DEVICES, "drone-1"), client.list(DEVICES), client.create(DEVICES, body)):
@@ -66,14 +66,14 @@ async def test_answer_that_is_no_object__is_an_error_of_the_server(serve: Serve,
     "body", [b"{}", b'{"items": null, "metadata": {"resourceVersion": "1"}}', b'{"items": [], "metadata": {}}',
              b'{"items": [1], "metadata": {"resourceVersion": "1"}}']
 )  # fmt: skip
-async def test_list_without_its_fields__is_an_error_of_the_server(serve: Serve, body: bytes) -> None:
+async def test_list_without_its_fields__is_a_server_error(serve: Serve, body: bytes) -> None:
     async with _client(await serve(body, 200)) as client:
         with pytest.raises(Busy, match="the server did not send a list"):
             await client.list(DEVICES)
 
 
 @pytest.mark.parametrize("body", [b"\xff\xfe", b"[" * 100_000, b"[]", b""])
-async def test_refusal_in_any_form__keeps_its_status(serve: Serve, body: bytes) -> None:
+async def test_error_response_in_any_form__keeps_its_status(serve: Serve, body: bytes) -> None:
     async with _client(await serve(body, 500)) as client:
         with pytest.raises(Busy) as caught:
             await client.get(DEVICES, "drone-1")
@@ -84,13 +84,13 @@ async def test_refusal_in_any_form__keeps_its_status(serve: Serve, body: bytes) 
     "line", [b"no event", b"[" * 100_000, b"[]", b'{"type": "ADDED", "object": 1}',
              b'{"type": "ERROR", "object": {"code": "x"}}', b"\xff"]
 )  # fmt: skip
-async def test_watch_of_what_is_no_event__is_an_error_of_the_server(serve: Serve, line: bytes) -> None:
+async def test_invalid_watch_event__is_a_server_error(serve: Serve, line: bytes) -> None:
     async with _client(await serve(line + b"\n", 200)) as client:
         with pytest.raises(Busy):
             _ = [change async for change in client.watch(DEVICES, resource_version="1")]
 
 
-async def test_token_that_cannot_be_read__is_an_api_error(serve: Serve, tmp_path: Path) -> None:
+async def test_unreadable_token__is_an_api_error(serve: Serve, tmp_path: Path) -> None:
     """The kubelet replaces the file, and a node's disk may fail."""
     async with _client(await serve(b"", 200), (tmp_path / "token").read_text) as client:
         with pytest.raises(Unreachable, match="FileNotFoundError"):
@@ -99,7 +99,7 @@ async def test_token_that_cannot_be_read__is_an_api_error(serve: Serve, tmp_path
             _ = [change async for change in client.watch(DEVICES, resource_version="1")]
 
 
-async def test_informer__goes_on_after_a_token_that_could_not_be_read(serve: Serve) -> None:
+async def test_informer__continues_after_an_unreadable_token(serve: Serve) -> None:
     url = await serve(b'{"items": [], "metadata": {"resourceVersion": "1"}}', 200)
     requests = 0
     again = asyncio.Event()
@@ -116,9 +116,9 @@ async def test_informer__goes_on_after_a_token_that_could_not_be_read(serve: Ser
     async with _client(url, read) as client:
         informer = Informer(client, DEVICES, on_change=lambda _key, _old, _new: None)
         running = asyncio.create_task(informer.run())
-        heard = asyncio.create_task(again.wait())
-        await asyncio.wait([running, heard], timeout=_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
-        assert heard.done(), running
-        for task in (running, heard):
+        retried = asyncio.create_task(again.wait())
+        await asyncio.wait([running, retried], timeout=_WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+        assert retried.done(), running
+        for task in (running, retried):
             task.cancel()
-        await asyncio.gather(running, heard, return_exceptions=True)
+        await asyncio.gather(running, retried, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""Blocking reader of the command line against a server of HTTP, and through a proxy."""
+"""Blocking API reader of the command line with an HTTP server, and through a proxy."""
 
 import json
 import threading
@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append((self.command, self.path, self.headers.get("Proxy-Authorization")))
         self.send_response(200)
         self.end_headers()
-        self.close_connection = False  # Python's client asks by HTTP/1.0
+        self.close_connection = False  # Python's client uses HTTP/1.0
 
     def log_message(self, *_: object) -> None:
         pass
@@ -79,7 +79,7 @@ def _ok(body: object) -> Answer:
     return 200, {}, json.dumps(body).encode()
 
 
-def test_reads__use_one_connection_and_the_credentials(serve: Callable[..., _Server]) -> None:
+def test_requests__share_one_connection_and_use_the_credentials(serve: Callable[..., _Server]) -> None:
     server = serve(_ok(_LIST), _ok({"metadata": {"name": "cctv"}}))
     with Reader(_access(server, path="/clusters/a")) as reader:
         assert reader.list(DEVICES) == [
@@ -93,14 +93,14 @@ def test_reads__use_one_connection_and_the_credentials(serve: Callable[..., _Ser
     assert server.connections == 1
 
 
-def test_throttled_request__is_repeated_when_the_server_says(serve: Callable[..., _Server]) -> None:
+def test_throttled_request__is_retried_after_the_given_delay(serve: Callable[..., _Server]) -> None:
     server = serve((429, {"Retry-After": "0"}, b"{}"), (503, {"Retry-After": "0"}, b"{}"), _ok(_LIST))
     with Reader(_access(server)) as reader:
         assert len(reader.list(DEVICES)) == 1
     assert len(server.requests) == 3
 
 
-def test_proxy__is_asked_for_a_tunnel_with_its_password(serve: Callable[..., _Server]) -> None:
+def test_proxy__gets_a_connect_request_with_its_credentials(serve: Callable[..., _Server]) -> None:
     server = serve(_ok(_LIST))
     port = server.server_address[1]
     with Reader(_access(server, proxy=f"http://me:p%40ss@127.0.0.1:{port}")) as reader:
@@ -124,16 +124,16 @@ _STATUS = json.dumps({"kind": "Status", "reason": "R", "message": "the cause"}).
         ((429, {"Retry-After": "0"}, _STATUS), Busy, "the cause"),
     ],
 )
-def test_answers_that_are_none__are_errors_of_the_api(
+def test_error_responses__raise_the_matching_api_error(
     serve: Callable[..., _Server], answer: Answer, error: type[ApiError], message: str
 ) -> None:
     with Reader(_access(serve(answer))) as reader, pytest.raises(error, match=message):
         reader.list(DEVICES)
 
 
-def test_server_that_is_not_there__is_unreachable() -> None:
-    gone = pytest.raises(Unreachable, match=r"list /apis/maleo.dev/v1alpha1/devices: ConnectionRefusedError")
-    with Reader(Access(url="http://127.0.0.1:1", tls=None, authorize=str)) as reader, gone:
+def test_missing_server__is_unreachable() -> None:
+    unreachable = pytest.raises(Unreachable, match=r"list /apis/maleo.dev/v1alpha1/devices: ConnectionRefusedError")
+    with Reader(Access(url="http://127.0.0.1:1", tls=None, authorize=str)) as reader, unreachable:
         reader.list(DEVICES)
     with pytest.raises(ValueError, match="no host in the URL 'https:///x'"):
         Reader(Access(url="https:///x", tls=None, authorize=str))

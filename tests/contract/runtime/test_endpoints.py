@@ -1,4 +1,4 @@
-"""The protocol's endpoints at an entry, by a standard client and by hand; every error is the protocol's JSON."""
+"""Endpoints of the inference protocol at an entry, by a standard client and by hand; every error is its JSON."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,7 +19,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """Revision 2 is active at the entry, and revision 3 is warm."""
     async with running(tmp_path) as made:
         made.start_slot("entry")
-        made.tell("entry", made.local(2), made.local(3), active=2)
+        made.push("entry", made.local(2), made.local(3), active=2)
         await made.until_warm("entry", 2, 3, active=2)
         yield made
 
@@ -37,7 +37,7 @@ async def test_health_and_readiness__are_of_the_server_the_model_and_the_version
     assert await client.is_server_ready()
     assert await client.is_model_ready("net")
     assert await client.is_model_ready("net", "2")
-    assert not await client.is_model_ready("net", "3")  # warm, but infer does not answer for it
+    assert not await client.is_model_ready("net", "3")  # warm, but not active
     assert not await client.is_model_ready("net", "9")
     assert not await client.is_model_ready("other")
 
@@ -54,7 +54,7 @@ async def test_metadata__names_what_is_served(client: oip.InferenceServerClient)
 async def test_repository_index__holds_the_one_model(world: World, client: oip.InferenceServerClient) -> None:
     index = [{"name": "net", "version": "2", "state": "READY", "reason": ""}]
     assert await client.get_model_repository_index() == index
-    assert await _ask(world, "GET", "/v2/models") == (200, index)
+    assert await _request(world, "GET", "/v2/models") == (200, index)
 
 
 async def test_model_configuration__is_in_the_form_of_triton(client: oip.InferenceServerClient) -> None:
@@ -68,7 +68,7 @@ async def test_statistics__count_what_was_answered_and_what_was_refused(
 ) -> None:
     for _ in range(3):
         await infer(world, np.zeros((1, 8), np.float32))
-    await _ask(world, "POST", "/v2/models/net/infer", {"inputs": []})
+    await _request(world, "POST", "/v2/models/net/infer", {"inputs": []})
     found = (await client.get_inference_statistics("net"))["model_stats"][0]
     assert (found["name"], found["version"], found["inference_count"]) == ("net", "2", 3)
     success, fail = found["inference_stats"]["success"], found["inference_stats"]["fail"]
@@ -88,7 +88,7 @@ async def test_compressed_requests__are_answered(client: oip.InferenceServerClie
 
 async def test_infer__answers_with_and_without_a_version_and_gives_back_the_id(world: World) -> None:
     for part in ("net/versions/2", "net"):
-        status, answer = await _ask(world, "POST", f"/v2/models/{part}/infer", {**_BODY, "id": "seven"})
+        status, answer = await _request(world, "POST", f"/v2/models/{part}/infer", {**_BODY, "id": "seven"})
         assert (status, answer["id"], answer["model_name"], answer["model_version"]) == (200, "seven", "net", "2")
         assert len(answer["outputs"][0]["data"]) == 8
 
@@ -140,30 +140,30 @@ _HEADERS = [
 
 async def test_errors__are_the_protocols_and_say_what_is_wrong(world: World) -> None:
     for method, path, body, status, words in _ERRORS:
-        found, answer = await _ask(world, method, path, body)
+        found, answer = await _request(world, method, path, body)
         assert (found, list(answer)) == (status, ["error"]), (method, path)
         assert words in answer["error"], (method, path)
 
 
-async def test_errors_of_headers__are_the_protocols(world: World) -> None:
+async def test_header_errors__are_in_the_form_of_the_protocol(world: World) -> None:
     for headers, status, words in _HEADERS:
-        found, answer = await _ask(world, "POST", "/v2/models/net/infer", _BODY, headers)
+        found, answer = await _request(world, "POST", "/v2/models/net/infer", _BODY, headers)
         assert (found, list(answer)) == (status, ["error"]), headers
         assert words in answer["error"], headers
 
 
-async def test_slot_that_holds_a_part__tells_strangers_to_ask_the_entry(world: World) -> None:
+async def test_slot_with_a_partition_only__refers_clients_to_the_entry(world: World) -> None:
     world.start_slot("partner")
-    world.tell("partner", world.halves(1)[1])
+    world.push("partner", world.halves(1)[1])
     await world.until_warm("partner", 1)
     for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer"), ("POST", "/versions/1/infer")):
-        found, answer = await _ask(world, method, f"/v2/models/net{path}", _BODY if path else None, slot="partner")
+        found, answer = await _request(world, method, f"/v2/models/net{path}", _BODY if path else None, slot="partner")
         assert (found, answer) == (
             404,
             {"error": "this slot serves a partition only: send the request to the entry slot of the mission"},
         )
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    found, answer = await _ask(world, "POST", "/v2/models/net/versions/9/infer", _BODY, headers, slot="partner")
+    found, answer = await _request(world, "POST", "/v2/models/net/versions/9/infer", _BODY, headers, slot="partner")
     assert (found, "revision 9 is not warm" in answer["error"]) == (409, True)
 
 
@@ -173,9 +173,9 @@ async def test_entry_without_a_mission__is_live_and_not_ready(world: World) -> N
         await _until_live(client)
         assert not await client.is_server_ready()
         assert not await client.is_model_ready("net")
-    found, answer = await _ask(world, "POST", "/v2/models/net/infer", _BODY, slot="new")
+    found, answer = await _request(world, "POST", "/v2/models/net/infer", _BODY, slot="new")
     assert (found, answer) == (503, {"error": "no model is being served yet"})
-    assert await _ask(world, "GET", "/v2/models", slot="new") == (200, [])
+    assert await _request(world, "GET", "/v2/models", slot="new") == (200, [])
 
 
 async def _until_live(client: oip.InferenceServerClient) -> None:
@@ -187,7 +187,7 @@ async def _until_live(client: oip.InferenceServerClient) -> None:
         return
 
 
-async def _ask(
+async def _request(
     world: World,
     method: str,
     path: str,

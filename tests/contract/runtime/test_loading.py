@@ -1,4 +1,4 @@
-"""Models that no slot can load: each ends as an error that names the cause, and none ends the slot."""
+"""Models that cannot be loaded: each one is an error that names the cause, and none crashes the slot."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,8 +28,8 @@ def _save(path: Path, nodes: list[onnx.NodeProto], *, weights: list[onnx.TensorP
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=_OPSETS), str(path))
 
 
-def _outside(location: str, name: str = "w") -> onnx.TensorProto:
-    """A weight that is said to be in another file."""
+def _external_weight(location: str, name: str = "w") -> onnx.TensorProto:
+    """Return a weight that refers to an external file."""
     tensor = numpy_helper.from_array(np.ones((1, 8), np.float32), name)
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
@@ -37,40 +37,42 @@ def _outside(location: str, name: str = "w") -> onnx.TensorProto:
     return tensor
 
 
-def _weights_elsewhere(path: Path) -> None:
-    _save(path, [helper.make_node("Add", ["x", "w"], ["y"])], weights=[_outside("other.bin")])
+def _external_weights(path: Path) -> None:
+    _save(path, [helper.make_node("Add", ["x", "w"], ["y"])], weights=[_external_weight("other.bin")])
 
 
-def _weights_of_a_neighbour(path: Path) -> None:
-    _save(path, [helper.make_node("Add", ["x", "w"], ["y"])], weights=[_outside("../other/model.onnx")])
+def _weights_of_another_artifact(path: Path) -> None:
+    _save(path, [helper.make_node("Add", ["x", "w"], ["y"])], weights=[_external_weight("../other/model.onnx")])
 
 
-def _weights_in_a_branch(path: Path) -> None:
+def _external_weights_in_a_branch(path: Path) -> None:
     def branch(tensor: onnx.TensorProto) -> onnx.GraphProto:
         info = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 8])
         return helper.make_graph([helper.make_node("Identity", ["w"], ["b"])], "branch", [], [info], [tensor])
 
     here = numpy_helper.from_array(np.ones((1, 8), np.float32), "w")
     condition = helper.make_node("Constant", [], ["c"], value=numpy_helper.from_array(np.array(True)))
-    choice = helper.make_node("If", ["c"], ["w"], then_branch=branch(here), else_branch=branch(_outside("other.bin")))
+    choice = helper.make_node(
+        "If", ["c"], ["w"], then_branch=branch(here), else_branch=branch(_external_weight("other.bin"))
+    )
     _save(path, [condition, choice, helper.make_node("Add", ["x", "w"], ["y"])])
 
 
-def _constant_in_another_file(path: Path) -> None:
-    constant = helper.make_node("Constant", [], ["w"], value=_outside("other.bin"))
+def _external_constant(path: Path) -> None:
+    constant = helper.make_node("Constant", [], ["w"], value=_external_weight("other.bin"))
     _save(path, [constant, helper.make_node("Add", ["x", "w"], ["y"])])
 
 
-def _petabyte(path: Path) -> None:
-    _fill(path, [1 << 20, 1 << 28])
+def _tensor_of_a_petabyte(path: Path) -> None:
+    _write_constant_of_shape(path, [1 << 20, 1 << 28])
 
 
-def _more_than_is_left(path: Path) -> None:
-    _fill(path, [available_memory() // 4 + (1 << 28), 1])
+def _tensor_larger_than_available_memory(path: Path) -> None:
+    _write_constant_of_shape(path, [available_memory() // 4 + (1 << 28), 1])
 
 
-def _fill(path: Path, shape: list[int]) -> None:
-    """A few bytes that make a tensor of any size."""
+def _write_constant_of_shape(path: Path, shape: list[int]) -> None:
+    """Write a small model that allocates a tensor of any size."""
     size = numpy_helper.from_array(np.array(shape, np.int64), "shape")
     nodes = [
         helper.make_node("ConstantOfShape", ["shape"], ["large"]),
@@ -88,7 +90,7 @@ def _function_that_calls_itself(path: Path) -> None:
     onnx.save(helper.make_model(graph, ir_version=8, opset_imports=own, functions=[function]), str(path))
 
 
-def _half_a_file(path: Path) -> None:
+def _truncated_file(path: Path) -> None:
     _save(
         path,
         [helper.make_node("Add", ["x", "w"], ["y"])],
@@ -97,16 +99,16 @@ def _half_a_file(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def _nothing(path: Path) -> None:
+def _empty_file(path: Path) -> None:
     path.touch()
 
 
-def _no_model(path: Path) -> None:
+def _random_bytes(path: Path) -> None:
     path.write_bytes(bytes(range(256)) * 100)
 
 
-def _endless(path: Path) -> None:
-    """A loop of 2^62 turns."""
+def _endless_loop(path: Path) -> None:
+    """Write a loop of 2^62 iterations."""
     step = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["on"]), helper.make_node("Identity", ["v"], ["w"])],
         "step",
@@ -120,9 +122,9 @@ def _endless(path: Path) -> None:
             helper.make_tensor_value_info("w", TensorProto.FLOAT, [1, 8]),
         ],
     )
-    turns = numpy_helper.from_array(np.array(1 << 62, np.int64), "turns")
+    iterations = numpy_helper.from_array(np.array(1 << 62, np.int64), "iterations")
     true = numpy_helper.from_array(np.array(True), "true")
-    _save(path, [helper.make_node("Loop", ["turns", "true", "x"], ["y"], body=step)], weights=[turns, true])
+    _save(path, [helper.make_node("Loop", ["iterations", "true", "x"], ["y"], body=step)], weights=[iterations, true])
 
 
 def _stage(path: Path) -> tuple[StageSpec, dict[str, Path]]:
@@ -133,16 +135,16 @@ def _stage(path: Path) -> tuple[StageSpec, dict[str, Path]]:
 @pytest.mark.parametrize(
     ("make", "cause"),
     [
-        (_weights_elsewhere, r"weights of the model are in an external file, 'other\.bin'"),
-        (_weights_of_a_neighbour, r"weights of the model are in an external file, '\.\./other/model\.onnx'"),
-        (_weights_in_a_branch, r"weights of the model are in an external file, 'other\.bin'"),
-        (_constant_in_another_file, r"weights of the model are in an external file, 'other\.bin'"),
-        (_petabyte, "may need more memory than the [0-9]+ MiB that are available"),
-        (_more_than_is_left, "may need more memory than the [0-9]+ MiB that are available"),
+        (_external_weights, r"weights of the model are in an external file, 'other\.bin'"),
+        (_weights_of_another_artifact, r"weights of the model are in an external file, '\.\./other/model\.onnx'"),
+        (_external_weights_in_a_branch, r"weights of the model are in an external file, 'other\.bin'"),
+        (_external_constant, r"weights of the model are in an external file, 'other\.bin'"),
+        (_tensor_of_a_petabyte, "may need more memory than the [0-9]+ MiB that are available"),
+        (_tensor_larger_than_available_memory, "may need more memory than the [0-9]+ MiB that are available"),
         (_function_that_calls_itself, "model.onnx: "),
-        (_half_a_file, "model.onnx: "),
-        (_nothing, "model.onnx: "),
-        (_no_model, "model.onnx: "),
+        (_truncated_file, "model.onnx: "),
+        (_empty_file, "model.onnx: "),
+        (_random_bytes, "model.onnx: "),
     ],
 )
 async def test_model_that_cannot_be_loaded__is_refused_with_its_cause(
@@ -154,18 +156,18 @@ async def test_model_that_cannot_be_loaded__is_refused_with_its_cause(
         await run_trial_load(*_stage(path))
 
 
-async def test_model_that_never_answers__is_given_up(tmp_path: Path) -> None:
+async def test_model_that_never_finishes__fails_at_the_timeout(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    _endless(path)
+    _endless_loop(path)
     with pytest.raises(LoadFailed, match="loading and warming up the model exceeded 8 s"):
         await run_trial_load(*_stage(path), timeout_s=8.0)
 
 
-async def test_codec_with_weights_elsewhere__is_refused(tmp_path: Path) -> None:
-    """It may be a part of no graph that is cut, and is looked at all the same."""
+async def test_codec_with_external_weights__is_rejected(tmp_path: Path) -> None:
+    """Codec models are checked like the model itself."""
     whole, codec = tmp_path / "model.onnx", tmp_path / "codec.onnx"
     _save(whole, [helper.make_node("Identity", ["x"], ["y"])])
-    _weights_elsewhere(codec)
+    _external_weights(codec)
     stage, files = _stage(whole)
     coder = CodecSpec(
         artifact=_stage(codec)[0].artifact, tensors=(TensorSpec(name="x", datatype="FP32", shape=(1, 8)),)
@@ -175,29 +177,29 @@ async def test_codec_with_weights_elsewhere__is_refused(tmp_path: Path) -> None:
         await run_trial_load(ordered, files | {coder.artifact.digest: codec})
 
 
-async def test_slot__serves_on_beside_a_model_that_would_end_it(tmp_path: Path) -> None:
+async def test_slot__keeps_serving_when_another_model_would_crash_it(tmp_path: Path) -> None:
     async with running(tmp_path) as world:
         _function_that_calls_itself(tmp_path / "bomb.onnx")
         bomb = world.add(tmp_path / "bomb.onnx")
         world.start_slot("entry")
-        world.tell("entry", world.local(1), active=1)
+        world.push("entry", world.local(1), active=1)
         await world.until_warm("entry", 1, active=1)
-        wrong = Revision(
+        crashing = Revision(
             revision=2, epoch=1, variant="fp32", stage=StageSpec(artifact=bomb, inputs=(X,), outputs=(Y,)), next=None
         )
-        world.tell("entry", world.local(1), wrong, active=1)
-        async with world.heard:
+        world.push("entry", world.local(1), crashing, active=1)
+        async with world.changed:
             await asyncio.wait_for(
-                world.heard.wait_for(lambda: bool(world.reports["default/entry"].slots[0].errors)), _WAIT_S
+                world.changed.wait_for(lambda: bool(world.reports["default/entry"].slots[0].errors)), _WAIT_S
             )
         (error,) = world.reports["default/entry"].slots[0].errors
         assert error.startswith("revision 2: oci://r/bomb: ")
-        world.tell("entry", world.local(1), world.local(3), active=3)
+        world.push("entry", world.local(1), world.local(3), active=3)
         await world.until_warm("entry", 3, active=3)
-        assert not list((tmp_path / "entry").glob(f"{bomb.digest[7:]}*")), "what nobody wants any more is not kept"
+        assert not list((tmp_path / "entry").glob(f"{bomb.digest[7:]}*")), "artifacts of removed revisions are deleted"
 
 
-async def test_artefacts_of_a_slot_that_was_killed__are_not_taken_for_whole(tmp_path: Path) -> None:
+async def test_partial_artifacts_of_a_killed_slot__are_removed(tmp_path: Path) -> None:
     (tmp_path / "abc").mkdir()
     (tmp_path / "abc/model.partial").write_bytes(b"half")
     ArtifactStore(tmp_path, agent="http://127.0.0.1:1", identity="")
@@ -217,7 +219,7 @@ _CONSTANTS = {
 
 
 def _net(path: Path, *middle: tuple[str, str, str], **attributes: object) -> None:
-    """A chain of (operator, inputs, outputs) from `x` to `m`, and then a dense layer to `y`."""
+    """Write a chain of (operator, inputs, outputs) from `x` to `m`, followed by a dense layer to `y`."""
     nodes = [helper.make_node(kind, used.split(), made.split(), **attributes) for kind, used, made in middle]
     nodes += [
         helper.make_node("Cast", ["m"], ["m32"], to=TensorProto.FLOAT),
@@ -252,21 +254,21 @@ def _own_function(path: Path) -> None:
         (_own_function, _spec("m")),
     ],
 )
-async def test_part_that_lets_the_input_out__is_refused_where_the_input_is_withheld(
+async def test_partition_that_outputs_the_raw_input__is_rejected_if_the_input_is_withheld(
     make: Callable[[Path], None], crossing: TensorSpec, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
     make(path)
     stage, files = _stage(path)
-    part = msgspec.structs.replace(stage, outputs=(crossing,))
-    await run_trial_load(part, files)
+    partition = msgspec.structs.replace(stage, outputs=(crossing,))
+    await run_trial_load(partition, files)
     with pytest.raises(
         LoadFailed, match=rf"model\.onnx: tensor '{crossing.name}' is the input in another form.*import"
     ):
-        await run_trial_load(msgspec.structs.replace(part, withholds_input=True), files)
+        await run_trial_load(msgspec.structs.replace(partition, withholds_input=True), files)
 
 
-async def test_part_in_the_middle__is_judged_by_the_input_of_the_whole(tmp_path: Path) -> None:
+async def test_partition_in_the_middle__is_checked_against_the_input_of_the_whole_model(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     _net(path, ("Mul", "x scale", "s"), ("Mul", "s scale", "m"))
     stage, files = _stage(path)
@@ -275,7 +277,7 @@ async def test_part_in_the_middle__is_judged_by_the_input_of_the_whole(tmp_path:
         await run_trial_load(middle, files)
 
 
-async def test_output_under_another_name__is_judged_by_where_it_is_taken_from(tmp_path: Path) -> None:
+async def test_renamed_output__is_checked_by_its_source_tensor(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     _net(path, ("Mul", "x scale", "m"))
     stage, files = _stage(path)
@@ -285,7 +287,7 @@ async def test_output_under_another_name__is_judged_by_where_it_is_taken_from(tm
 
 
 @pytest.mark.parametrize("crossing", ["m", "y"])
-async def test_part_whose_outputs_combine_the_input__is_loaded_where_the_input_is_withheld(
+async def test_partition_that_outputs_features__is_loaded_if_the_input_is_withheld(
     crossing: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "model.onnx"
@@ -294,33 +296,33 @@ async def test_part_whose_outputs_combine_the_input__is_loaded_where_the_input_i
     await run_trial_load(msgspec.structs.replace(stage, outputs=(_spec(crossing),), withholds_input=True), files)
 
 
-async def test_slot__reports_a_part_that_would_let_the_input_out_and_serves_on(tmp_path: Path) -> None:
+async def test_slot__reports_a_partition_that_would_output_the_raw_input_and_keeps_serving(tmp_path: Path) -> None:
     async with running(tmp_path, LOOKUP) as world:
         world.start_slot("partner")
         world.start_slot("entry")
         first, _ = world.halves(2)
-        world.tell("entry", world.local(1), active=1)
+        world.push("entry", world.local(1), active=1)
         await world.until_warm("entry", 1, active=1)
-        world.tell("entry", world.local(1), _withholding(first), active=1)
+        world.push("entry", world.local(1), _withholding(first), active=1)
         await world.until_error("entry")
         (error,) = world.reports["default/entry"].slots[0].errors
         assert error.startswith("revision 2: oci://r/model: tensor 'h1' is the input in another form")
         await world.until_warm("entry", 1, active=1)
 
 
-async def test_slot_that_serves__sends_nothing_once_the_input_is_withheld_and_crosses(tmp_path: Path) -> None:
-    """The rule came later, so that this very part serves already: clients get the fallback, and the error is told."""
+async def test_serving_slot__stops_sending_the_raw_input_once_it_is_withheld(tmp_path: Path) -> None:
+    """The rule is set while the partition serves: clients get the fallback, and the error is reported."""
     async with running(tmp_path, LOOKUP) as world:
         world.start_slot("partner")
         world.start_slot("entry")
         first = await world.serve_halves(fallback=True)
         served = await _served_by(world)
         assert "fallback" not in served
-        world.tell("entry", _withholding(first), active=1, fallback=True)
+        world.push("entry", _withholding(first), active=1, fallback=True)
         await world.until_error("entry")
         assert await _served_by(world) == "fallback"
-        world.tell("entry", first, active=1, fallback=True)
-        while await _served_by(world) != served:  # noqa: ASYNC110 - it tells nobody
+        world.push("entry", first, active=1, fallback=True)
+        while await _served_by(world) != served:  # noqa: ASYNC110 - no event is sent
             await asyncio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""No request fails because of a move, a partner that restarts, or one that stalls; real slots, without a fallback."""
+"""No request fails during a move, or when a partner restarts or stalls; real slots, without a fallback."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -15,7 +15,7 @@ from support.slot_harness import Caller, World, running
 
 @pytest.fixture
 async def split(tmp_path: Path) -> AsyncIterator[World]:
-    """Revision 1 is active, with its second half at a partner."""
+    """Yield a world with revision 1 active, whose second half runs at a partner."""
     async with running(tmp_path) as world:
         world.start_slot("entry")
         world.start_slot("partner")
@@ -23,33 +23,33 @@ async def split(tmp_path: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def test_partner_that_drops_a_revision_before_its_last_request__loses_none(split: World) -> None:
-    """The entry has flipped, and a request that it took before is still on its way."""
+async def test_partner_that_unloads_a_revision_before_its_last_request__fails_none(split: World) -> None:
+    """The entry has changed the active revision while an earlier request is still in flight."""
     async with Caller(split) as caller:
         await caller.until(1, by="partner")
-        split.tell("partner")
+        split.push("partner")
         await split.until_warm("partner")
-        split.tell("entry", split.local(2), active=2)
+        split.push("entry", split.local(2), active=2)
         await caller.until(2)
     assert caller.faults == []
 
 
-async def test_partner_that_restarts_elsewhere__costs_no_request(split: World) -> None:
+async def test_partner_that_restarts_at_another_address__fails_no_request(split: World) -> None:
     async with Caller(split) as caller:
         await caller.until(1, by="partner")
         await split.stop_slot("partner")
         split.reports.pop("default/partner")
         split.start_slot("partner")
         first, second = split.halves(1)
-        split.tell("partner", second)
+        split.push("partner", second)
         await split.until_warm("partner", 1)
         answered = len(caller.served)
-        split.tell("entry", first, active=1)
+        split.push("entry", first, active=1)
         await caller.until(1, by="partner", after=answered)
     assert caller.faults == []
 
 
-async def test_partner_that_stalls_for_longer_than_a_hop_may_take__is_waited_for(
+async def test_partner_that_stalls_longer_than_the_hop_timeout__fails_no_request(
     split: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compute, stalls = Stage._compute, [0.8]
@@ -66,25 +66,27 @@ async def test_partner_that_stalls_for_longer_than_a_hop_may_take__is_waited_for
     assert stalls == []
 
 
-async def test_active_revision__serves_until_the_one_that_is_wanted_is_warm(split: World) -> None:
-    """The desired state names only a revision whose model cannot be had."""
-    gone = Artifact(uri="oci://r/gone", digest=f"sha256:{'0' * 64}", size=1)
+async def test_active_revision__serves_until_the_desired_one_is_warm(split: World) -> None:
+    """The desired state has only a revision whose artifact cannot be downloaded."""
+    missing = Artifact(uri="oci://r/gone", digest=f"sha256:{'0' * 64}", size=1)
     local = split.local(2)
     assert local.stage is not None
     async with Caller(split) as caller:
         await caller.until(1)
-        split.tell("entry", replace(local, stage=replace(local.stage, artifact=gone)), active=2)
+        split.push("entry", replace(local, stage=replace(local.stage, artifact=missing)), active=2)
         await split.until_error("entry")
         await caller.until(1, after=len(caller.served))
-        split.tell("entry", split.local(3), active=3)
+        split.push("entry", split.local(3), active=3)
         await caller.until(3)
     assert caller.faults == []
 
 
-async def test_partner_that_stays_lost__is_an_error_that_says_so(split: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_permanently_lost_partner__is_an_error_that_names_the_missing_fallback(
+    split: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("maleo_runtime.service._PEER_RETRY_S", 0.3)
     first, _ = split.halves(1)
-    split.tell("entry", replace(first, next=Peer(address="127.0.0.1:9", node="gone")), active=1)
+    split.push("entry", replace(first, next=Peer(address="127.0.0.1:9", node="gone")), active=1)
     async with Caller(split) as caller:
         await caller.until_fault()
     assert [fault for fault in caller.faults if "no warm fallback" not in fault] == []

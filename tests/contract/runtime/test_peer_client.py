@@ -1,4 +1,4 @@
-"""What a slot learns when its partner does not answer in time: whether the link or the partner is slow."""
+"""Errors of calls to a partner that does not answer in time: slow link or slow partner."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,75 +19,75 @@ from maleo_runtime.service import Service
 from maleo_runtime.stage import InputRefused, Stage, UnitExecutor
 from maleo_wire.messages import Peer, Revision
 
-_LARGE = 4_000_000  # floats: more than all buffers between the two hold
+_LARGE = 4_000_000  # floats: more than fits into all buffers between the two
 
 
 @asynccontextmanager
 async def _partner(*, reads: bool) -> AsyncIterator[str]:
-    """Takes connections and never answers; reads what comes, or nothing."""
+    """Start a partner that accepts connections and never answers. reads: whether it reads requests."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal taken
-        taken += 1
+        nonlocal accepted
+        accepted += 1
         while reads and await reader.read(1 << 20):
             pass
         await done.wait()
         writer.close()
         ended.release()
 
-    done, ended, taken = asyncio.Event(), asyncio.Semaphore(0), 0
+    done, ended, accepted = asyncio.Event(), asyncio.Semaphore(0), 0
     server = await asyncio.start_server(serve, "127.0.0.1", 0, limit=1 << 12)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         done.set()
         server.close()
-        for _ in range(taken):
+        for _ in range(accepted):
             await ended.acquire()
 
 
 @asynccontextmanager
-async def _hops() -> AsyncIterator[PeerClient]:
-    hops = PeerClient(identity="test")
+async def _client() -> AsyncIterator[PeerClient]:
+    peers = PeerClient(identity="test")
     try:
-        yield hops
+        yield peers
     finally:
-        await hops.close()
+        await peers.close()
 
 
-async def _call(hops: PeerClient, address: str, size: int) -> None:
+async def _call(peers: PeerClient, address: str, size: int) -> None:
     tensors = {"x": np.zeros(size, np.float32)}
-    await hops.call(address, model="net", revision=1, tensors=tensors, timeout_s=0.5)
+    await peers.call(address, model="net", revision=1, tensors=tensors, timeout_s=0.5)
 
 
-async def test_request_that_has_not_arrived_in_time__is_a_slow_link() -> None:
-    async with _partner(reads=False) as address, _hops() as hops:
+async def test_request_that_is_not_received_in_time__is_a_delivery_timeout() -> None:
+    async with _partner(reads=False) as address, _client() as peers:
         with pytest.raises(DeliveryTimeout, match="was not received completely within") as raised:
-            await _call(hops, address, _LARGE)
+            await _call(peers, address, _LARGE)
         assert raised.value.size >= 4 * _LARGE
 
 
 @pytest.mark.parametrize("size", [10, _LARGE])
-async def test_request_that_arrived_and_is_not_answered_in_time__is_no_slow_link(size: int) -> None:
-    async with _partner(reads=True) as address, _hops() as hops:
+async def test_received_request_that_is_not_answered_in_time__is_not_a_delivery_timeout(size: int) -> None:
+    async with _partner(reads=True) as address, _client() as peers:
         with pytest.raises(PeerLost, match=r"no response within .* although the whole request was received") as raised:
-            await _call(hops, address, size)
+            await _call(peers, address, size)
         assert not isinstance(raised.value, DeliveryTimeout)
 
 
-async def test_partner_that_failed_three_times__rests() -> None:
-    async with _partner(reads=True) as address, _hops() as hops:
+async def test_partner_that_failed_three_times__opens_the_circuit_breaker() -> None:
+    async with _partner(reads=True) as address, _client() as peers:
         for _ in range(3):
-            assert not hops.is_circuit_open(address)
+            assert not peers.is_circuit_open(address)
             with pytest.raises(PeerLost, match="the whole request was received"):
-                await _call(hops, address, 10)
-        assert hops.is_circuit_open(address)
+                await _call(peers, address, 10)
+        assert peers.is_circuit_open(address)
         with pytest.raises(PeerLost, match="circuit breaker open"):
-            await _call(hops, address, 10)
+            await _call(peers, address, 10)
 
 
-class _Halfway(RevisionStore):
-    """Holds one revision whose second part is somewhere else."""
+class _SplitRevisionStore(RevisionStore):
+    """Store of one revision whose second partition runs at a partner."""
 
     @asynccontextmanager
     async def hold(self, number: int) -> AsyncIterator[HeldRevision | None]:
@@ -97,14 +97,16 @@ class _Halfway(RevisionStore):
         )
 
 
-async def test_part__is_not_computed_for_a_partner_that_rests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The fallback would wait behind it on the same unit, and for a busy mission ever longer."""
-    async with _hops() as hops:
-        monkeypatch.setattr(hops, "is_circuit_open", lambda address: address == "far:1")
+async def test_partition__is_not_computed_while_the_circuit_breaker_is_open(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The fallback would queue behind it on the same unit, and the queue of a busy mission would keep growing."""
+    async with _client() as peers:
+        monkeypatch.setattr(peers, "is_circuit_open", lambda address: address == "far:1")
         service = Service(
-            _Halfway(ArtifactStore(tmp_path, agent="", identity="")),
+            _SplitRevisionStore(ArtifactStore(tmp_path, agent="", identity="")),
             cast("UnitExecutor", None),
-            hops,
+            peers,
             Counters(),
             name="entry",
         )
@@ -114,7 +116,7 @@ async def test_part__is_not_computed_for_a_partner_that_rests(monkeypatch: pytes
 
 @asynccontextmanager
 async def _answering(status: int, *, per_connection: int) -> AsyncIterator[str]:
-    """Answers so many requests on each connection, and closes it when it has read one more."""
+    """Start a partner that answers `per_connection` requests per connection, and closes it after reading one more."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError):
@@ -138,23 +140,23 @@ def _respond(status: int) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status} X", *headers, "", ""]).encode() + data
 
 
-async def test_kept_connection_that_is_closed_as_a_request_is_sent__loses_no_request() -> None:
-    async with _answering(200, per_connection=2) as address, _hops() as hops:
+async def test_keep_alive_connection_closed_while_sending__fails_no_request() -> None:
+    async with _answering(200, per_connection=2) as address, _client() as peers:
         for _ in range(9):
-            await _call(hops, address, 10)
-        assert not hops.is_circuit_open(address)
+            await _call(peers, address, 10)
+        assert not peers.is_circuit_open(address)
 
 
 async def test_partner_that_closes_every_connection__is_lost() -> None:
-    async with _answering(200, per_connection=0) as address, _hops() as hops:
+    async with _answering(200, per_connection=0) as address, _client() as peers:
         with pytest.raises(PeerLost, match="ServerDisconnectedError"):
-            await _call(hops, address, 10)
+            await _call(peers, address, 10)
 
 
 @pytest.mark.parametrize(("status", "kind"), [(400, InputRefused), (409, PeerNotReady), (429, PeerNotReady)])
-async def test_partner_that_refuses_a_request__is_not_lost(status: int, kind: type[Exception]) -> None:
-    async with _answering(status, per_connection=100) as address, _hops() as hops:
+async def test_partner_that_rejects_a_request__is_not_lost(status: int, kind: type[Exception]) -> None:
+    async with _answering(status, per_connection=100) as address, _client() as peers:
         for _ in range(5):
             with pytest.raises(kind, match="no"):
-                await _call(hops, address, 10)
-        assert not hops.is_circuit_open(address)
+                await _call(peers, address, 10)
+        assert not peers.is_circuit_open(address)

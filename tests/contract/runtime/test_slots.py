@@ -1,4 +1,4 @@
-"""Real slots and a stand-in for their agent, over real sockets: cut, warm, flip under load, lose a partner, refuse."""
+"""Real slots and a fake agent, over real sockets: splits, moves under load, lost partners, invalid requests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,33 +24,33 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def test_flips_under_load__lose_no_request_and_answer_none_wrongly(world: World) -> None:
+async def test_moves_under_load__cause_no_failed_and_no_wrong_response(world: World) -> None:
     world.start_slot("entry")
     world.start_slot("partner")
-    world.tell("entry", world.local(1), active=1)
+    world.push("entry", world.local(1), active=1)
     await world.until_warm("entry", 1, active=1)
     async with Caller(world) as caller:
         await caller.until(1)
         first, second = world.halves(2)
-        world.tell("partner", second)
-        world.tell("entry", world.local(1), first, active=1)
+        world.push("partner", second)
+        world.push("entry", world.local(1), first, active=1)
         await world.until_warm("partner", 2)
         await world.until_warm("entry", 1, 2, active=1)
-        world.tell("entry", world.local(1), first, active=2)
+        world.push("entry", world.local(1), first, active=2)
         await caller.until(2, by="partner")
-        world.tell("entry", first, active=2)
+        world.push("entry", first, active=2)
         remote = Revision(revision=3, epoch=1, variant="fp32", stage=None, next=first.next)
-        world.tell("partner", second, world.local(3))
+        world.push("partner", second, world.local(3))
         await world.until_warm("partner", 2, 3)
-        world.tell("entry", first, remote, active=3)
+        world.push("entry", first, remote, active=3)
         await caller.until(3, by="partner")
-        world.tell("entry", remote, active=3)
+        world.push("entry", remote, active=3)
         await caller.until(3)
     assert caller.faults == []
     assert {revision for revision, _ in caller.served} == {1, 2, 3}
 
 
-async def test_codec__crosses_in_half_the_bytes_and_changes_the_answer_as_the_codec_does(world: World) -> None:
+async def test_codec__is_applied_at_both_sides_of_the_cut(world: World) -> None:
     world.start_slot("entry")
     world.start_slot("partner")
     first, second = world.halves(1)
@@ -58,8 +58,8 @@ async def test_codec__crosses_in_half_the_bytes_and_changes_the_answer_as_the_co
     assert second.stage is not None
     first = replace(first, stage=replace(first.stage, encoder=world.coder("encoder")))
     second = replace(second, stage=replace(second.stage, decoder=world.coder("decoder")))
-    world.tell("partner", second)
-    world.tell("entry", first, active=1)
+    world.push("partner", second)
+    world.push("entry", first, active=1)
     await world.until_warm("partner", 1)
     await world.until_warm("entry", 1, active=1)
     data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
@@ -71,10 +71,10 @@ async def test_codec__crosses_in_half_the_bytes_and_changes_the_answer_as_the_co
     assert facts["served_by"] == "entry>partner"
 
 
-async def test_exit__answers_by_its_head_under_the_models_name(world: World) -> None:
+async def test_exit__returns_the_output_of_its_head_under_the_name_of_the_model_output(world: World) -> None:
     world.start_slot("entry")
     stage = replace(world.whole, taken_from=("early",))
-    world.tell("entry", Revision(revision=1, epoch=1, variant="fp32:exit-1", stage=stage, next=None), active=1)
+    world.push("entry", Revision(revision=1, epoch=1, variant="fp32:exit-1", stage=stage, next=None), active=1)
     await world.until_warm("entry", 1, active=1)
     data = np.random.default_rng(2).standard_normal((1, 8)).astype(np.float32)
     answer, facts = await infer(world, data)
@@ -88,7 +88,7 @@ def _weight(world: World, name: str) -> np.ndarray:
 
 
 def _run_to(file: Path, tensor: str, data: np.ndarray) -> np.ndarray:
-    """What the uncut graph has in this tensor."""
+    """Return the value of a tensor, computed by the uncut model."""
     model = onnx.load(str(file))
     del model.graph.output[:]
     model.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, [1, 8]))
@@ -96,7 +96,7 @@ def _run_to(file: Path, tensor: str, data: np.ndarray) -> np.ndarray:
     return np.asarray(session.run([tensor], {"x": data})[0])
 
 
-async def test_partner_lost__the_fallback_answers_and_is_counted(world: World) -> None:
+async def test_lost_partner__is_replaced_by_the_fallback_which_is_counted(world: World) -> None:
     world.start_slot("entry")
     world.start_slot("partner")
     await world.serve_halves(fallback=True)
@@ -105,24 +105,24 @@ async def test_partner_lost__the_fallback_answers_and_is_counted(world: World) -
         await world.stop_slot("partner")
         await caller.until(1, by="fallback")
     assert caller.faults == []
-    async with world.heard:
-        await asyncio.wait_for(world.heard.wait_for(lambda: _fallbacks(world) > 0), WAIT_S)
+    async with world.changed:
+        await asyncio.wait_for(world.changed.wait_for(lambda: _fallbacks(world) > 0), WAIT_S)
 
 
 def _fallbacks(world: World) -> int:
     return sum(r.fallback for r in world.reports["default/entry"].slots[0].revisions)
 
 
-async def test_stopping_entry__answers_what_is_in_flight(world: World) -> None:
+async def test_stopping_entry__answers_requests_in_flight(world: World) -> None:
     world.start_slot("entry")
-    world.tell("entry", world.local(1), active=1)
+    world.push("entry", world.local(1), active=1)
     await world.until_warm("entry", 1, active=1)
     url = f"http://127.0.0.1:{world.ports['entry']}/v2/models/net/infer"
     body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}]}
     async with ClientSession() as session:
-        asked = [asyncio.create_task(_post(session, url, body)) for _ in range(20)]
+        requests = [asyncio.create_task(_post(session, url, body)) for _ in range(20)]
         stopping = asyncio.create_task(world.stop_slot("entry"))
-        assert [await task for task in asked] == [200] * 20
+        assert [await task for task in requests] == [200] * 20
         await stopping
 
 
@@ -132,9 +132,9 @@ async def _post(session: ClientSession, url: str, body: dict[str, object]) -> in
         return response.status
 
 
-async def test_bad_requests__get_their_error_and_the_slot_lives_on(world: World) -> None:
+async def test_invalid_requests__get_an_error_and_the_slot_keeps_serving(world: World) -> None:
     world.start_slot("entry")
-    world.tell("entry", world.local(1), active=1)
+    world.push("entry", world.local(1), active=1)
     await world.until_warm("entry", 1, active=1)
     base = f"http://127.0.0.1:{world.ports['entry']}/v2/models"
     tensor = {"name": "x", "datatype": "FP32", "shape": [1, 8], "data": [0.0] * 8}
@@ -157,7 +157,7 @@ async def test_bad_requests__get_their_error_and_the_slot_lives_on(world: World)
             assert (response.status, "revision 9 is not warm" in await response.text()) == (409, True)
 
 
-async def _ask(url: str, body: dict[str, object]) -> tuple[int, dict[str, object]]:
+async def _infer_json(url: str, body: dict[str, object]) -> tuple[int, dict[str, object]]:
     async with ClientSession() as session, session.post(url, json=body) as response:
         return response.status, await response.json()
 
@@ -167,7 +167,7 @@ def _ids(*values: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("fallback", [True, False])
-async def test_values_that_the_model_refuses_at_the_partner__are_the_clients_fault_alone(
+async def test_values_that_the_model_rejects_at_the_partner__are_a_client_error_only(
     tmp_path: Path, *, fallback: bool
 ) -> None:
     async with running(tmp_path, LOOKUP) as world:
@@ -175,30 +175,30 @@ async def test_values_that_the_model_refuses_at_the_partner__are_the_clients_fau
         world.start_slot("partner")
         await world.serve_halves(fallback=fallback)
         for _ in range(4):
-            status, answer = await _ask(world.url(), _ids(1, 2, 3, 100_000))
+            status, answer = await _infer_json(world.url(), _ids(1, 2, 3, 100_000))
             assert (status, "model rejects these values: indices element out of" in str(answer["error"])) == (400, True)
         for _ in range(4):
-            status, answer = await _ask(world.url(), _ids(1, 2, 3, 99))
+            status, answer = await _infer_json(world.url(), _ids(1, 2, 3, 99))
             assert (status, answer["parameters"]["served_by"]) == (200, "entry>partner")
-        assert await _counted(world, 8) == (8, 4, 0)
+        assert await _reported_counts(world, 8) == (8, 4, 0)
 
 
-async def _counted(world: World, requests: int) -> tuple[int, int, int]:
-    """Total, failed and over the limit, once so many requests were reported."""
+async def _reported_counts(world: World, requests: int) -> tuple[int, int, int]:
+    """Return requests in total, failed and over the limit, once `requests` of them were reported."""
 
     def count() -> tuple[int, int, int]:
         reports = [r for frame in world.frames["default/entry"] for r in frame.slots[0].revisions]
         return sum(r.total for r in reports), sum(r.failed for r in reports), sum(r.over_limit for r in reports)
 
-    async with world.heard:
-        await asyncio.wait_for(world.heard.wait_for(lambda: count()[0] >= requests), WAIT_S)
+    async with world.changed:
+        await asyncio.wait_for(world.changed.wait_for(lambda: count()[0] >= requests), WAIT_S)
     return count()
 
 
-async def test_inputs_that_do_not_fit_each_other__are_refused_in_json_and_counted(tmp_path: Path) -> None:
+async def test_inconsistent_inputs__are_rejected_in_json_and_counted(tmp_path: Path) -> None:
     async with running(tmp_path, SUM) as world:
         world.start_slot("entry")
-        world.tell("entry", world.local(1), active=1)
+        world.push("entry", world.local(1), active=1)
         await world.until_warm("entry", 1, active=1)
 
         def body(first: int, second: int) -> dict[str, object]:
@@ -206,50 +206,48 @@ async def test_inputs_that_do_not_fit_each_other__are_refused_in_json_and_counte
             tensors = [{"name": n, "datatype": "FP32", "shape": [b, 8], "data": [1] * 8 * b} for n, b in sizes.items()]
             return {"inputs": tensors}
 
-        status, answer = await _ask(world.url(), body(2, 3))
+        status, answer = await _infer_json(world.url(), body(2, 3))
         assert (status, "the model rejects these values" in str(answer["error"])) == (400, True)
-        assert (await _ask(world.url(), body(3, 3)))[0] == 200
-        assert await _counted(world, 2) == (2, 1, 0)
+        assert (await _infer_json(world.url(), body(3, 3)))[0] == 200
+        assert await _reported_counts(world, 2) == (2, 1, 0)
 
 
 async def test_nan__is_an_error_in_json_that_names_the_output_and_arrives_as_bytes(tmp_path: Path) -> None:
     async with running(tmp_path, LOGARITHM) as world:
         world.start_slot("entry")
-        world.tell("entry", world.local(1), active=1)
+        world.push("entry", world.local(1), active=1)
         await world.until_warm("entry", 1, active=1)
         data = [-1.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
         body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 8], "data": data}]}
-        status, answer = await _ask(world.url(), body)
+        status, answer = await _infer_json(world.url(), body)
         assert (status, "output 'y' contains NaN or infinite values" in str(answer["error"])) == (400, True)
         answered, _ = await infer(world, np.array([data], np.float32))
         assert np.isnan(answered[0, 0])
         assert answered[0, 1:3].tolist() == [-np.inf, 0]
 
 
-async def test_unit_that_fails_on_any_input__is_a_failure_of_the_slot(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unit_that_fails_on_any_input__is_a_server_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.start_slot("entry")
-    world.tell("entry", world.local(1), active=1)
+    world.push("entry", world.local(1), active=1)
     await world.until_warm("entry", 1, active=1)
 
     def fail(*_: object) -> None:
         raise RuntimeError("the device is gone")
 
     monkeypatch.setattr("maleo_runtime.stage.Stage._compute", fail)
-    status, answer = await _ask(world.url(), _BODY)
+    status, answer = await _infer_json(world.url(), _BODY)
     assert (status, answer) == (500, {"error": "the model fails on any input: the device is gone"})
-    assert await _counted(world, 1) == (1, 1, 1)
+    assert await _reported_counts(world, 1) == (1, 1, 1)
 
 
-async def test_error_of_the_slots_own__is_json_and_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_internal_error__is_returned_in_json_and_counted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.start_slot("entry")
-    world.tell("entry", world.local(1), active=1)
+    world.push("entry", world.local(1), active=1)
     await world.until_warm("entry", 1, active=1)
 
     async def fail(*_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("maleo_runtime.stage.UnitExecutor.run", fail)
-    assert await _ask(world.url(), _BODY) == (500, {"error": "internal error: ZeroDivisionError"})
-    assert await _counted(world, 1) == (1, 1, 1)
+    assert await _infer_json(world.url(), _BODY) == (500, {"error": "internal error: ZeroDivisionError"})
+    assert await _reported_counts(world, 1) == (1, 1, 1)

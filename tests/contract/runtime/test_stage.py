@@ -1,4 +1,4 @@
-"""The slot's unit: one computation at a time, and seconds that contain nothing but it."""
+"""Executor of a unit: one computation at a time, with its own duration only."""
 
 import asyncio
 import threading
@@ -16,7 +16,7 @@ _WAIT_S = 10
 
 
 class Clock:
-    """In place of the clock: each computation moves it by what it takes."""
+    """Fake clock, which computations advance by their duration."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -29,14 +29,14 @@ class Clock:
 
 
 class Work:
-    """In place of a stage: a computation of `seconds` that ends when it may."""
+    """Fake stage: a computation of `seconds` that ends once `may_end` is set."""
 
     def __init__(self, clock: Clock, seconds: float) -> None:
-        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.started, self.may_end = threading.Event(), threading.Event()
         self._clock, self._seconds = clock, seconds
 
     def compute(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        self.begun.set()
+        self.started.set()
         assert self.may_end.wait(_WAIT_S)
         self._clock.now += self._seconds
         return dict(inputs)
@@ -49,24 +49,24 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return made
 
 
-async def test_seconds__contain_no_computation_of_a_request_that_was_cancelled(clock: Clock) -> None:
+async def test_duration__excludes_the_computation_of_a_cancelled_request(clock: Clock) -> None:
     unit, long, short = UnitExecutor(), Work(clock, 100.0), Work(clock, 1.0)
     cancelled = asyncio.create_task(unit.run(cast("Stage", long), {}, None))
-    assert await asyncio.to_thread(long.begun.wait, _WAIT_S)
+    assert await asyncio.to_thread(long.started.wait, _WAIT_S)
     cancelled.cancel()
     await asyncio.gather(cancelled, return_exceptions=True)
     running = asyncio.create_task(unit.run(cast("Stage", short), {}, None))
     await asyncio.to_thread(lambda: None)  # the second request now waits for the unit
-    assert not short.begun.is_set()
+    assert not short.started.is_set()
     short.may_end.set()
     long.may_end.set()
     _, seconds = await asyncio.wait_for(running, _WAIT_S)
     assert seconds == 1.0
 
 
-@pytest.mark.parametrize(("pace", "want"), [(0.5, 1.0), (5.0, 5.0)])
-async def test_simulated_unit__is_busy_for_its_pace_at_least(clock: Clock, pace: float, want: float) -> None:
+@pytest.mark.parametrize(("pace", "expected"), [(0.5, 1.0), (5.0, 5.0)])
+async def test_simulated_unit__is_busy_for_at_least_its_pace(clock: Clock, pace: float, expected: float) -> None:
     work = Work(clock, 1.0)
     work.may_end.set()
     _, seconds = await UnitExecutor().run(cast("Stage", work), {}, Pace(seconds=pace))
-    assert seconds == want
+    assert seconds == expected

@@ -1,4 +1,4 @@
-"""A port with limits, on real sockets: who proves an identity is served, whatever strangers do."""
+"""Connection limits of a port, on real sockets: authenticated clients are served, whatever others do."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,18 +13,18 @@ _LIMITS = ConnectionLimits(unauthenticated=8, per_peer=6, unauthenticated_s=30.0
 
 
 class Port:
-    """`/open` is for everybody; `/mine` proves the bearer's identity and answers when `release` is set."""
+    """Server with an open path `/open` and a path `/mine`, which authenticates and responds once `release` is set."""
 
     def __init__(self, limits: ConnectionLimits) -> None:
-        self.door = ConnectionTracker(limits)
+        self.tracker = ConnectionTracker(limits)
         self.release = asyncio.Event()
-        self.inside = asyncio.Semaphore(0)
+        self.authenticated = asyncio.Semaphore(0)
 
     async def start(self) -> None:
         app = web.Application()
         app.router.add_get("/open", self._open)
         app.router.add_get("/mine", self._mine)
-        self._runner = await serve(app, 0, self.door)
+        self._runner = await serve(app, 0, self.tracker)
         self.port = next(int(port) for host, port, *_ in self._runner.addresses if host == "0.0.0.0")
 
     async def stop(self) -> None:
@@ -32,7 +32,7 @@ class Port:
         await self._runner.cleanup()
 
     async def connect(self, host: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """From `host`, which is the peer's address as the port sees it."""
+        """Connect with `host` as the address of the client."""
         return await asyncio.open_connection("127.0.0.1", self.port, local_addr=(host, 0))
 
     async def get(self, path: str, token: str = "") -> int:
@@ -47,9 +47,9 @@ class Port:
         return web.Response()
 
     async def _mine(self, request: web.Request) -> web.Response:
-        if not self.door.authenticate(request.transport, request.headers["Authorization"]):
+        if not self.tracker.authenticate(request.transport, request.headers["Authorization"]):
             return web.Response(status=429)
-        self.inside.release()
+        self.authenticated.release()
         await self.release.wait()
         return web.Response()
 
@@ -69,27 +69,27 @@ async def _is_closed(reader: asyncio.StreamReader) -> bool:
         return True
 
 
-async def test_silent_connections__of_one_address_push_out_its_oldest(port: Port) -> None:
+async def test_idle_connections_of_one_address__evict_its_oldest(port: Port) -> None:
     opened = [await port.connect() for _ in range(7)]
     assert await _is_closed(opened[0][0])
     assert await port.get("/open") == 200
     assert await _is_closed(opened[1][0])
-    assert port.door.closed == 2
+    assert port.tracker.closed == 2
     for _, writer in opened:
         writer.close()
 
 
-async def test_silent_connections__of_many_addresses_push_out_the_oldest(port: Port) -> None:
+async def test_idle_connections_of_many_addresses__evict_the_oldest(port: Port) -> None:
     opened = [await port.connect(f"127.0.1.{number}") for number in range(1, 10)]
     assert await _is_closed(opened[0][0])
-    assert port.door.closed == 1
+    assert port.tracker.closed == 1
     for _, writer in opened:
         writer.close()
 
 
-async def test_connection_that_proved_its_identity__is_never_pushed_out(port: Port) -> None:
+async def test_authenticated_connection__is_never_evicted(port: Port) -> None:
     waiting = asyncio.create_task(port.get("/mine", "a"))
-    await asyncio.wait_for(port.inside.acquire(), _WAIT_S)
+    await asyncio.wait_for(port.authenticated.acquire(), _WAIT_S)
     opened = [await port.connect() for _ in range(30)]
     port.release.set()
     assert await asyncio.wait_for(waiting, _WAIT_S) == 200
@@ -97,34 +97,36 @@ async def test_connection_that_proved_its_identity__is_never_pushed_out(port: Po
         writer.close()
 
 
-async def test_identity__has_so_many_connections_and_others_have_theirs(port: Port) -> None:
+async def test_connections_of_an_identity__are_limited_independently_of_others(port: Port) -> None:
     waiting = [asyncio.create_task(port.get("/mine", "a")) for _ in range(2)]
     for _ in waiting:
-        await asyncio.wait_for(port.inside.acquire(), _WAIT_S)
+        await asyncio.wait_for(port.authenticated.acquire(), _WAIT_S)
     assert await port.get("/mine", "a") == 429
     other = asyncio.create_task(port.get("/mine", "b"))
-    await asyncio.wait_for(port.inside.acquire(), _WAIT_S)
+    await asyncio.wait_for(port.authenticated.acquire(), _WAIT_S)
     port.release.set()
     assert [await task for task in (*waiting, other)] == [200, 200, 200]
-    assert await port.get("/mine", "a") == 200, "those that have ended are not counted"
+    assert await port.get("/mine", "a") == 200, "closed connections are not counted"
 
 
 @pytest.mark.parametrize(
-    "said", [b"", b"GET /open HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET /open HTTP/1.1\r\nHost: x\r\n\r\n"]
+    "sent", [b"", b"GET /open HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"GET /open HTTP/1.1\r\nHost: x\r\n\r\n"]
 )
-async def test_connection_without_an_identity__ends_after_a_while(said: bytes) -> None:
-    """One that says nothing, one that never ends its request, one that is kept open after its answer."""
+async def test_unauthenticated_connection__is_closed_after_the_time_limit(sent: bytes) -> None:
+    """One client sends nothing, one never completes its request, one keeps the connection open after its response."""
     port = Port(ConnectionLimits(unauthenticated_s=0.05))
     await port.start()
     reader, writer = await port.connect()
-    writer.write(said)
+    writer.write(sent)
     answer = await asyncio.wait_for(reader.read(), _WAIT_S)
-    assert answer.startswith(b"HTTP/1.1 200") == said.endswith(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200") == sent.endswith(b"\r\n\r\n")
     writer.close()
     await port.stop()
 
 
-async def test_headers__may_not_be_large_and_do_not_fill_the_log(port: Port, caplog: pytest.LogCaptureFixture) -> None:
+async def test_oversized_headers__are_rejected_without_a_log_entry(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
     for header in (b"X: " + b"x" * 5000, b"\r\n".join(b"X-%d: x" % number for number in range(40))):
         reader, writer = await port.connect()
         writer.write(b"GET /open HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header + b"\r\n\r\n")

@@ -37,19 +37,19 @@ SETTINGS = SlotSettings(image="maleo/slot:1", image_pull_policy="IfNotPresent", 
 TENSOR = Tensor(name="x", datatype="FP32", shape=[-1, 8])
 
 
-def artifact(letter: str = "a") -> Artifact:
-    digest = "sha256:" + letter * 64
+def artifact(digit: str = "a") -> Artifact:
+    digest = "sha256:" + digit * 64
     return Artifact(uri=f"oci://registry/model@{digest}", digest=digest, format="onnx", size="25Mi")
 
 
-def model(letter: str = "a", accuracy: str = "75.4%") -> Model:
+def model(digit: str = "a", accuracy: str = "75.4%") -> Model:
     tensor = TENSOR.to_api()
     block = {"name": "stem", "work": "1GFLOP", "parameters": "1Mi", "activations": "1Mi"}
     variant = {
         "name": "int8",
         "precision": "int8",
         "cutting": "Graph",
-        "artifacts": [artifact(letter).to_api()],
+        "artifacts": [artifact(digit).to_api()],
         "requires": {"runtime": "onnxruntime"},
         "accuracy": [{"metric": "top-1", "dataset": "imagenet-1k", "value": accuracy, "basis": "Measured"}],
         "blocks": [block],
@@ -82,7 +82,7 @@ def device(name: str, memory: str) -> Device:
     return Device.model_validate(body)
 
 
-def snapshot(*nodes: NodeFacts, held: Mapping[str, Plan] | None = None) -> Snapshot:
+def snapshot(*nodes: NodeFacts, current_plans: Mapping[str, Plan] | None = None) -> Snapshot:
     facts = nodes or (node("drone-1"), node("edge-1"), node("edge-2"))
     return Snapshot(
         nodes={n.name: n for n in facts},
@@ -92,7 +92,7 @@ def snapshot(*nodes: NodeFacts, held: Mapping[str, Plan] | None = None) -> Snaps
         models={},
         model_profiles={},
         missions={},
-        current_plans=held or {},
+        current_plans=current_plans or {},
     )
 
 
@@ -166,7 +166,7 @@ def infeasible(code: str = "LatencyTooTight", message: str = "", *, closest: Pla
 
 def scope(of: Mission, **changes: Any) -> MissionScope:
     """Return a scope in which nothing has happened yet, with `changes`."""
-    nothing: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "model": model(),
         "placements": (),
         "pods": (),
@@ -181,8 +181,8 @@ def scope(of: Mission, **changes: Any) -> MissionScope:
         "settings": SETTINGS,
     }
     if changes.get("verdict") is not None:
-        nothing["inputs_digest"] = DIGEST
-    return MissionScope(mission=of, **(nothing | changes))
+        defaults["inputs_digest"] = DIGEST
+    return MissionScope(mission=of, **(defaults | changes))
 
 
 def placement(*chain: str, revision: int = 1, trigger: str = "FirstPlacement", **options: Any) -> Placement:

@@ -28,24 +28,24 @@ class Slot:
     desired: SlotDesired | None = None
     loaded: dict[int, Revision] = field(default_factory=dict)
     active: int | None = None
-    room: int = 9  # revisions that fit its unit at once
+    capacity: int = 9  # revisions that fit its unit at once
     errors: tuple[str, ...] = ()
 
     def step(self, broken: set[int]) -> bool:
         """Take one step towards the desired state; return False if it is reached."""
         if self.desired is None:
             return False
-        wanted = {r.revision: r for r in self.desired.revisions}
-        self.errors = tuple(f"revision {r}: ArtifactInvalid: digest mismatch" for r in sorted(wanted.keys() & broken))
-        missing = [r for r in wanted if r not in self.loaded and r not in broken]
-        if missing and len(self.loaded) < self.room:
-            self.loaded[missing[0]] = wanted[missing[0]]
+        desired = {r.revision: r for r in self.desired.revisions}
+        self.errors = tuple(f"revision {r}: ArtifactInvalid: digest mismatch" for r in sorted(desired.keys() & broken))
+        missing = [r for r in desired if r not in self.loaded and r not in broken]
+        if missing and len(self.loaded) < self.capacity:
+            self.loaded[missing[0]] = desired[missing[0]]
             return True
-        self.loaded.update({r: wanted[r] for r in wanted.keys() & self.loaded.keys()})  # addresses may have changed
+        self.loaded.update({r: desired[r] for r in desired.keys() & self.loaded.keys()})  # addresses may have changed
         if self.desired.entry and self.active != self.desired.active and self.desired.active in self.loaded:
             self.active = self.desired.active
             return True
-        extra = [r for r in self.loaded if r not in wanted]
+        extra = [r for r in self.loaded if r not in desired]
         if extra:
             del self.loaded[extra[0]]
         return bool(extra)
@@ -72,10 +72,10 @@ class World:
     events: list[str] = field(default_factory=list)
     commits: list[int] = field(default_factory=list)
     last: Outcome = field(default_factory=Outcome)
-    planned_at: float = 0.0  # 0: every turn may plan
+    planned_at: float = 0.0  # 0: every pass may plan
     remembers: bool = False  # when it was planned last, as an operator does that is not restarted
     displaced: bool = False
-    deleted: Placement | None = None  # what the operator still knows of a Placement that somebody deleted
+    deleted: Placement | None = None  # a deleted Placement that the operator still knows
 
     # ------------------------------------------------------------------------------------------------ operator
 
@@ -101,8 +101,8 @@ class World:
 
     def _known(self) -> Placement | None:
         active = self.mission.status.active
-        wanted = self.deleted is not None and active is not None and self.deleted.spec.revision == active.revision
-        return self.deleted if wanted else None
+        is_active = self.deleted is not None and active is not None and self.deleted.spec.revision == active.revision
+        return self.deleted if is_active else None
 
     def turn(self, writes: int | None = None) -> int:
         """Run one pass of the operator, killed after `writes` writes; return the number of writes that it had."""
@@ -133,13 +133,13 @@ class World:
     def _create(self, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]
         if manifest["kind"] == "Placement":
-            assert name not in self.placements, "a revision is made once"
+            assert name not in self.placements, "a revision is created once"
             stamped = manifest | {"metadata": manifest["metadata"] | {"creationTimestamp": format_timestamp(self.now)}}
             self.placements[name] = Placement.model_validate(stamped)
         elif manifest["kind"] == "Pod" and name not in self.pods:
             meta = manifest["metadata"] | {"creationTimestamp": format_timestamp(self.now)}
             self.pods[name] = manifest | {"metadata": meta, "status": {"phase": "Pending"}}
-            self.slots[name] = Slot(room=1 if self._node(name) in self.memory else 9)
+            self.slots[name] = Slot(capacity=1 if self._node(name) in self.memory else 9)
 
     def _apply(self, manifest: dict[str, Any]) -> None:
         if manifest["kind"] == "Pod":
@@ -156,11 +156,11 @@ class World:
         status = MissionStatus.model_validate(outcome.status)
         assert (status.active != before) == outcome.commit
         if status.active is not None and outcome.commit:
-            assert before is None or status.active.revision > before.revision, "after a commit only forward"
+            assert before is None or status.active.revision > before.revision, "a committed revision never goes back"
             self._assert_warm(status.active.revision)
             self.commits.append(status.active.revision)
         if is_true(status.conditions, "Ready") and not is_true(self.mission.status.conditions, "Ready"):
-            assert self._can_answer(), "a mission is called ready only when a request would be answered"
+            assert self._can_answer(), "a Ready mission answers requests"
         self.mission = self.mission.model_copy(update={"status": status})
 
     def _delete(self, kind: str, name: str) -> None:
@@ -195,12 +195,12 @@ class World:
     def load(self, position: int = 0) -> bool:
         """Let one slot take one step; return False if there is none to take. position: of the slot to try first."""
         names = [n for n in self.slots if "podIP" in self.pods[n]["status"] and self._node(n) not in self.lost]
-        turned = names[position % len(names) :] + names[: position % len(names)] if names else []
-        return any(self.slots[name].step(self.broken) for name in turned)
+        rotated = names[position % len(names) :] + names[: position % len(names)] if names else []
+        return any(self.slots[name].step(self.broken) for name in rotated)
 
-    def settle(self, turns: int = 60) -> None:
-        """Run until nothing is written and nothing is loaded any more; fail after `turns` rounds."""
-        for _ in range(turns):
+    def settle(self, rounds: int = 60) -> None:
+        """Run until nothing is written and nothing is loaded any more; fail after `rounds`."""
+        for _ in range(rounds):
             busy = [self.turn() > 0, self.start(), self.load()]
             self.now += 1
             if not any(busy):
@@ -215,8 +215,8 @@ class World:
     def _can_answer(self) -> bool:
         """Whether a request would be answered by the whole chain, or by the entry's fallback."""
         entry = self._entry()
-        held = self.slots[entry].desired if entry is not None and self.slots[entry].active is not None else None
-        return self.serves() or (held is not None and held.fallback is not None)
+        desired = self.slots[entry].desired if entry is not None and self.slots[entry].active is not None else None
+        return self.serves() or (desired is not None and desired.fallback is not None)
 
     def lose_memory_of_active(self) -> None:
         status = self.mission.status.model_copy(update={"active": None})
@@ -243,7 +243,7 @@ class World:
         spec = next(p.spec for p in self.placements.values() if p.spec.revision == revision)
         for chosen in {(spec.entry_node, spec.entry_unit), *((p.node, p.unit) for p in spec.partitions)}:
             assert any(revision in self.slots[name].loaded and self._place(name) == chosen for name in self.slots), (
-                f"revision {revision} was committed before {chosen} had it warm"
+                f"revision {revision} was committed before {chosen} had loaded it"
             )
 
     def _place(self, name: str) -> tuple[str, str]:

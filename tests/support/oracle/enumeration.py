@@ -12,11 +12,11 @@ from support.oracle.model import Crossing, Meaning, Spot, Unit
 _MAX_PARTITIONS = 4
 _TIE = 1e-9
 
-Way = tuple[tuple[Spot, ...], tuple[str, ...]]
+Path = tuple[tuple[Spot, ...], tuple[str, ...]]
 """Unit of every block, and the codec in which the input of each arrives."""
 
 
-def list_ways(of: Meaning) -> Iterator[Way]:
+def list_paths(of: Meaning) -> Iterator[Path]:
     """Yield the paths that the modes allow.
 
     Each unit occurs at most once, and a path that starts elsewhere never returns to the input node.
@@ -50,9 +50,9 @@ class Figures:
         self.joules = None if joules is None or self.joules is None else self.joules + joules
 
 
-def follow(of: Meaning, way: Way) -> Figures | None:
+def follow(of: Meaning, path: Path) -> Figures | None:
     """Return the figures of a path; None if it breaks a structural rule or a reservation of others."""
-    (places, forms), units = way, {unit.spot: (u, unit) for u, unit in enumerate(of.units)}
+    (places, forms), units = path, {unit.spot: (u, unit) for u, unit in enumerate(of.units)}
     found, begin, before = Figures(accuracy=of.accuracy), 0, None
     widest: float | None = 0.0
     for spot, blocks in groupby(places):
@@ -95,19 +95,19 @@ def _compute(of: Meaning, found: Figures, u: int, unit: Unit, first: int, last: 
         if (at, *span) == (u, first, last):
             seconds, sigma = mean, deviation
             joules = measured if measured is not None else None if watts is None else seconds * watts
-    if unit.turn:
-        joules = None if joules is None or watts is None else joules + unit.turn * watts
+    if unit.reconfiguration:
+        joules = None if joules is None or watts is None else joules + unit.reconfiguration * watts
     if u in of.bare and not any((at, *span) == (u, first, last) for at, *span, _, _, _ in of.spans):
         return False
     size = sum(parse(BYTES, b.parameters) for b in own)
     written = of.writing(unit)
     joules = None if joules is None or written is None else joules + written * size
-    seconds += unit.turn
+    seconds += unit.reconfiguration
     found.add(seconds + unit.wait, sigma + unit.unsure, joules)
     found.by_node[unit.node.name].append(joules)
     size += max(parse(BYTES, b.activations) for b in own)
-    in_time = of.rate * seconds <= (1 - unit.share) * (1 + _TIE) and seconds <= unit.patience * (1 + 1e-7)
-    return size <= unit.room and in_time
+    in_time = of.rate * seconds <= (1 - unit.share) * (1 + _TIE) and seconds <= unit.max_seconds * (1 + 1e-7)
+    return size <= unit.free and in_time
 
 
 def _is_within(of: Meaning, found: Figures) -> bool:
@@ -121,7 +121,7 @@ def _is_within(of: Meaning, found: Figures) -> bool:
     return True
 
 
-def judge(of: Meaning, way: Way, found: Figures) -> float | None:
+def judge(of: Meaning, path: Path, found: Figures) -> float | None:
     """Return the objective of a path; None if it violates a Hard limit."""
     (latency, latency_hard), (energy, energy_hard), (floor, floor_hard) = of.latency, of.energy, of.floor
     by_accuracy, by_latency, by_energy = of.weights
@@ -138,6 +138,6 @@ def judge(of: Meaning, way: Way, found: Figures) -> float | None:
         margin = -1.0 if unknown else max(-1.0, ((found.accuracy or 0.0) - floor) / (1 - floor))
         objective += by_accuracy * margin
         broken |= floor_hard and (found.accuracy is None or found.accuracy < floor - _TIE)
-    if of.mission.key in of.snapshot.current_plans and of.held != way:
+    if of.mission.key in of.snapshot.current_plans and of.incumbent != path:
         objective -= 0.05
     return None if broken else objective

@@ -27,8 +27,10 @@ class Sums:
     @cached_property
     def own(self) -> list[Vector]:
         """Seconds of computation on each unit, including reconfiguration."""
-        turns = [unit.turn * entries for unit, entries in zip(self.at.of.units, self.entries, strict=True)]
-        return [turn + self._compute(u, deviation=False) for u, turn in enumerate(turns)]
+        switches = [
+            unit.reconfiguration * entries for unit, entries in zip(self.at.of.units, self.entries, strict=True)
+        ]
+        return [switch + self._compute(u, deviation=False) for u, switch in enumerate(switches)]
 
     @cached_property
     def mean(self) -> Vector:

@@ -1,4 +1,4 @@
-"""Available units, input nodes, and editions of a model."""
+"""Available units, input nodes, and variants of a model."""
 
 from collections.abc import Iterator
 
@@ -52,7 +52,7 @@ def find_sources(snapshot: Snapshot, mission: Mission) -> list[NodeFacts]:
     return found if len(found) == 1 and found[0].ready else []
 
 
-def editions(model: Model) -> Iterator[tuple[Variant, str]]:
+def list_variants(model: Model) -> Iterator[tuple[Variant, str]]:
     """Yield each variant as a whole, and cut at each exit, whose head is then the last block."""
     for variant in model.spec.variants:
         yield variant, ""

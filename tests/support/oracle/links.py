@@ -95,8 +95,9 @@ def _shared(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) 
 
 
 def _measured(snapshot: Snapshot, key: str, source: NodeFacts, target: NodeFacts) -> Estimate | None:
-    """All that share a wire share what was measured on it: the median of the pairs. Within a site it takes three pairs.
-    A pair that is more than a quarter off what is taken so is taken as it was measured itself.
+    """Return the measured bandwidth: the median over all pairs of nodes that share the link.
+
+    Within a site, the median requires three pairs. A pair that deviates by more than a quarter uses its own value.
     """
     ends, rows = _sides(snapshot, key, source, target), []
     for (a, b), figure in snapshot.observations.bandwidth.items():

@@ -1,9 +1,9 @@
 """One mission as a mixed-integer program for HiGHS, independent of the planner.
 
-Which unit runs which block is binary; what crosses between two units after a block flows along, as it is or by a codec.
-What is no sum of blocks (the largest activation, a span that was measured, the widest tolerance, staying where it is
-held) has variables of its own. A Soft margin counts as -1 when it is lower: the program in which it counts is solved
-beside the one in which it is -1.
+Which unit runs which block is binary; transfers between two units after a block are flows, uncoded or by a codec.
+Terms that are not sums over blocks (the largest activation, a measured span, the widest tolerance, keeping the
+incumbent) have variables of their own. A Soft margin counts as -1 when it is lower: one program in which it counts is
+solved, and one in which it is -1.
 """
 
 from collections.abc import Iterator
@@ -76,8 +76,8 @@ class Program:
         """Return the best plan of this variant; None if none is better than `above`."""
         found: Optimum | None = None
         for case in self._cases:
-            # No way costs less than nothing, so none is better than what costs nothing.
-            if self._goal(case)[1] + (_MOVE if self.of.held else 0.0) > above:
+            # Costs are never negative: no path is better than one without costs.
+            if self._goal(case)[1] + (_MOVE if self.of.incumbent else 0.0) > above:
                 done = self._solve(case)
                 if done is not None and done.objective > above:
                     found, above = done, done.objective
@@ -109,7 +109,7 @@ class Program:
             "constraints": LinearConstraint(csr_matrix(np.array(rows)), ub=np.array(most)),
         }
         done = milp(**problem, options={"mip_rel_gap": 0.0})
-        if done.x is None:  # its presolve was seen to call a problem infeasible that is not
+        if done.x is None:  # presolve sometimes reports a feasible problem as infeasible
             done = milp(**problem, options={"mip_rel_gap": 0.0, "presolve": False})
         if done.x is None:
             return None
@@ -150,7 +150,7 @@ class Program:
     def _upper(self, case: Case) -> Vector:
         at, of, upper = self.at, self.of, np.ones(self.at.count)
         upper[at.largest(0) : at.span(0)] = np.inf
-        upper[at.held] = float(of.held is not None)
+        upper[at.incumbent] = float(of.incumbent is not None)
         crossings = self.sums.crossings
         for v, target in enumerate(of.units):
             if not of.may_go("input", target) or at.on(0, v) not in crossings:
@@ -177,7 +177,7 @@ class Program:
 
     @cached_property
     def _structure(self) -> list[tuple[Vector, float]]:
-        return [*self._flows(), *self._modes(), *self._spans(), *self._stays()]
+        return [*self._flows(), *self._modes(), *self._spans(), *self._keeps_incumbent()]
 
     def _flows(self) -> Iterator[tuple[Vector, float]]:
         at, units = self.at, self.at.units
@@ -211,31 +211,31 @@ class Program:
                 at_most[at.span(k)], at_most[place] = 1, sign
                 yield at_most, max(0.0, sign)
 
-    def _stays(self) -> Iterator[tuple[Vector, float]]:
+    def _keeps_incumbent(self) -> Iterator[tuple[Vector, float]]:
         """Yield the constraints of the variable that is 1 if the plan equals the incumbent."""
         at = self.at
-        if self.of.held is None:
+        if self.of.incumbent is None:
             return
         where = {unit.spot: u for u, unit in enumerate(self.of.units)}
-        places, forms = self.of.held
-        wanted = [at.on(b, where[spot]) for b, spot in enumerate(places)]
+        places, forms = self.of.incumbent
+        chosen = [at.on(b, where[spot]) for b, spot in enumerate(places)]
         for b, form in enumerate(forms[1:]):
             ends = (b, where[places[b]], where[places[b + 1]])
             codes = {
                 (*ends, c.codec): at.code(i) for i, c in enumerate(at.coded) if (c.block, c.source, c.target) == ends
             }
-            wanted.append(at.flow(*ends) if not form else codes.get((*ends, form), -1))
-        for place in wanted:
-            stays = at.zeros()
-            stays[at.held] = 1
+            chosen.append(at.flow(*ends) if not form else codes.get((*ends, form), -1))
+        for place in chosen:
+            row = at.zeros()
+            row[at.incumbent] = 1
             if place >= 0:
-                stays[place] = -1
-            yield stays, 0.0
+                row[place] = -1
+            yield row, 0.0
 
     def _modes(self) -> Iterator[tuple[Vector, float]]:
-        """Local: all on the input's node; Remote: nothing there; Split: it begins there and goes on elsewhere.
+        """Yield constraints of modes. Local: all on the input node; Remote: nothing there; Split: only begins there.
 
-        A start at the input's node decides between Local and Split or Remote: so no variable is needed.
+        A start at the input node distinguishes Local and Split from Remote, so that no variable is needed.
         """
         at, allowed = self.at, self.of.mission.spec.modes
         here = [u for u, unit in enumerate(self.of.units) if unit.node.name == self.of.source.name]
@@ -246,7 +246,7 @@ class Program:
         for b, u in product(range(1, at.blocks), here):
             late = -starts
             late[at.on(b, u)] += 1
-            yield late, 0.0  # what begins elsewhere never comes here
+            yield late, 0.0  # a path that starts elsewhere never returns
         if "Remote" not in allowed:
             yield -starts, -1.0
         if "Local" not in allowed:
@@ -274,11 +274,11 @@ class Program:
             weights[at.largest(u)] = 1
             if u in self.of.bare:
                 yield from self._only_measured(u)
-            if np.isfinite(unit.room):
-                yield weights, max(0.0, unit.room) / 2**20  # of a higher rank others may hold more than there is
+            if np.isfinite(unit.free):
+                yield weights, max(0.0, unit.free) / 2**20  # others of a higher rank may reserve more than there is
             yield self.of.rate * own / max(1 - unit.share, 1e-9), 1.0
-            if np.isfinite(unit.patience):
-                yield own * 1e3, unit.patience * 1e3
+            if np.isfinite(unit.max_seconds):
+                yield own * 1e3, unit.max_seconds * 1e3
 
     def _only_measured(self, u: int) -> Iterator[tuple[Vector, float]]:
         """Yield constraints: on a unit without a peak, each block is part of a measured span."""
@@ -318,7 +318,7 @@ class Program:
         known = [
             (at.span(k), first, last)
             for k, (at_unit, first, last, *_, joules) in enumerate(self.of.spans)
-            if at_unit == u and joules is not None and not unit.turn and written is not None
+            if at_unit == u and joules is not None and not unit.reconfiguration and written is not None
         ]
         for b in range(at.blocks):
             row = at.zeros()
@@ -366,5 +366,5 @@ class Program:
             goal -= by_energy * self.sums.joules / energy if case.energy else 0.0
         if self.of.mission.key in self.of.snapshot.current_plans:
             constant -= _MOVE
-            goal[self.at.held] += _MOVE
+            goal[self.at.incumbent] += _MOVE
         return goal, constant

@@ -32,7 +32,7 @@ def read(snapshot: Snapshot, key: str) -> Iterator["Meaning"]:
     """Yield a reading for each allowed variant and exit that keeps a Hard accuracy floor."""
     mission = snapshot.missions[key]
     model = snapshot.models[f"{mission.metadata.namespace}/{mission.spec.model.name}"]
-    for variant, exit_ in inventory.editions(model) if inventory.find_sources(snapshot, mission) else ():
+    for variant, exit_ in inventory.list_variants(model) if inventory.find_sources(snapshot, mission) else ():
         if not mission.spec.model.variants or variant.name in mission.spec.model.variants:
             found = Meaning(snapshot, mission, model, variant, exit_)
             if found.is_accurate and found.units:
@@ -45,12 +45,12 @@ class Unit:
     name: str
     profile: str
     facts: ComputeUnit
-    share: float  # of its time that others take
+    share: float  # of its time that others use
     wait: float  # seconds behind their requests, and their deviation
     unsure: float
-    room: float  # bytes
-    patience: float  # seconds that a request may take here, so that no other is late by it
-    turn: float  # seconds of reconfiguration that each request pays
+    free: float  # bytes of memory
+    max_seconds: float  # of a request here, so that no other mission violates its latency limit
+    reconfiguration: float  # seconds of reconfiguration that each request pays
 
     @property
     def spot(self) -> Spot:
@@ -59,8 +59,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """mean: seconds, sigma: their deviation; joules: None = unknown; loss: share of accuracy; wire: which, and the
-    share of its time that is taken at the mission's rate, in what others leave of it.
+    """Figures of a transfer between two units.
+
+    mean: seconds; sigma: their deviation; joules: None if unknown; loss: share of accuracy; wire: shared capacity, and
+    the share of its free time that is used at the mission's rate.
     """
 
     mean: float
@@ -85,15 +87,16 @@ class Meaning:
         found = []
         for node, name, profile, facts, device in inventory.list_units(self.snapshot):
             digest = self.variant.artifacts[0].digest
-            turn = reservations.turn(self.snapshot, self.mission, (node.name, name), facts, digest)
-            share, wait, sigma, memory = _load(self.snapshot, self.mission, (node.name, name), turn or 0.0)
+            spot = (node.name, name)
+            switch = reservations.reconfiguration(self.snapshot, self.mission, spot, facts, digest)
+            share, wait, sigma, memory = _load(self.snapshot, self.mission, spot, switch or 0.0)
             occupied = facts.access.sharing == "Exclusive" and (share > 0 or memory > 0)
             measured = bool(self._measured(profile, facts.name))
             runs = datasheet.runs(self.variant, facts, device, measured=measured) and self._is_exact(facts)
-            if runs and not occupied and turn is not None and share < 1:
-                room = inventory.memory(self.snapshot, (node.name, name), facts) - memory
-                patience = _patience(self.snapshot, self.mission, (node.name, name), turn)
-                found.append(Unit(node, name, profile, facts, share, wait, sigma, room, patience, turn))
+            if runs and not occupied and switch is not None and share < 1:
+                free = inventory.memory(self.snapshot, spot, facts) - memory
+                longest = _max_seconds(self.snapshot, self.mission, spot, switch)
+                found.append(Unit(node, name, profile, facts, share, wait, sigma, free, longest, switch))
         return found
 
     @cached_property
@@ -233,29 +236,32 @@ class Meaning:
         if plain is None or loss is None or sender.node.name == receiver.node.name:
             return None
         mean, sigma, joules, sides = plain.mean, plain.sigma, plain.joules, []
-        for work, beside in ((codec.encode, sender), (codec.decode, receiver)):
-            coder = self._coder(beside)
-            if coder is None:
+        for work, unit in ((codec.encode, sender), (codec.decode, receiver)):
+            processor = self._codec_processor(unit)
+            if processor is None:
                 return None
-            reached, slowness, watts = coder
+            reached, slowness, watts = processor
             seconds = parse(WORK, work) / reached[0] * slowness
             if self.rate * seconds > 1 + 1e-9:
                 return None
             mean, sigma = mean + seconds, sigma + seconds * reached[1]
             joules = joules + watts * seconds if joules is not None and watts is not None else None
-            sides.append((beside.node.name, None if watts is None else watts * seconds))
+            sides.append((unit.node.name, None if watts is None else watts * seconds))
         return Crossing(mean, sigma, joules, loss, plain.wire, tuple(sides))
 
-    def _coder(self, beside: Unit) -> tuple[tuple[float, float], float, float | None] | None:
-        """Of the node's own processor, or of the unit beside where no profile knows one that can do it: operations a
-        second with their relative deviation, times as slow at present, watts; None where no peak is stated.
+    def _codec_processor(self, partner: Unit) -> tuple[tuple[float, float], float, float | None] | None:
+        """Return the processor of codecs: the node's CPU if its profile states a peak for it, else the unit itself.
+
+        As operations/s with their relative deviation, the present slowdown, and watts; None if no peak is stated.
         """
         spots = [
             (unit, (node.name, name))
             for node, name, _, unit, _ in inventory.list_units(self.snapshot)
-            if node.name == beside.node.name and unit.type == "CPU"
+            if node.name == partner.node.name and unit.type == "CPU"
         ][:1]
-        unit, spot = next((row for row in spots if datasheet.speed(self.variant, row[0])), (beside.facts, beside.spot))
+        unit, spot = next(
+            (row for row in spots if datasheet.speed(self.variant, row[0])), (partner.facts, partner.spot)
+        )
         reached = datasheet.speed(self.variant, unit)
         if reached is None:
             return None
@@ -274,12 +280,12 @@ class Meaning:
         return 0.0 if every is None else None if each is None else each / (self.rate * parse(DURATION, every))
 
     @cached_property
-    def held(self) -> tuple[tuple[Spot, ...], tuple[str, ...]] | None:
-        """Units and codecs of the incumbent plan; None if it cannot stay."""
-        held = self.snapshot.current_plans.get(self.mission.key)
-        if held is None or (held.variant, held.exit) != (self.variant.name, self.exit):
+    def incumbent(self) -> tuple[tuple[Spot, ...], tuple[str, ...]] | None:
+        """Units and codecs of the incumbent plan; None if this variant cannot keep it."""
+        incumbent = self.snapshot.current_plans.get(self.mission.key)
+        if incumbent is None or (incumbent.variant, incumbent.exit) != (self.variant.name, self.exit):
             return None
-        places, forms = places_of(held, len(self.variant.blocks)), forms_of(held, len(self.variant.blocks))
+        places, forms = places_of(incumbent, len(self.variant.blocks)), forms_of(incumbent, len(self.variant.blocks))
         return (places, forms) if set(places) <= {unit.spot for unit in self.units} else None
 
     @property
@@ -376,12 +382,12 @@ def forms_of(plan: Plan, blocks: int) -> tuple[str, ...]:
     return tuple(forms)
 
 
-def _load(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> tuple[float, float, float, float]:
+def _load(snapshot: Snapshot, mission: Mission, spot: Spot, switch: float) -> tuple[float, float, float, float]:
     """Return reservations on a unit by missions of the same or higher criticality.
 
     These are the share of its time, mean and standard deviation of the waiting time, and bytes.
 
-    turn: seconds of reconfiguration that they pay from now on.
+    switch: seconds of reconfiguration that they pay from now on.
     """
     rows = []
     for key, plan in snapshot.current_plans.items():
@@ -389,11 +395,11 @@ def _load(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> tupl
         if key != mission.key and _RANK[other.spec.criticality] <= _RANK[mission.spec.criticality]:
             rate = parse(RATE, other.spec.demand.rate)
             there = [p for p in plan.partitions if (p.node, p.unit) == spot]
-            times = [p.compute.value + (0.0 if p.turn else turn) for p in there]
+            times = [p.compute.value + (0.0 if p.turn else switch) for p in there]
             rows += [(rate * time, time, p.memory) for time, p in zip(times, there, strict=True)]
-            spare = plan.fallback.partition if plan.fallback else None
-            if spare is not None and (spare.node, spare.unit) == spot:
-                rows.append((0.0, 0.0, spare.memory))
+            fallback = plan.fallback.partition if plan.fallback else None
+            if fallback is not None and (fallback.node, fallback.unit) == spot:
+                rows.append((0.0, 0.0, fallback.memory))
     share = sum(row[0] for row in rows)
     wait, sigma = _queue([row[:2] for row in rows])
     return share, wait, sigma, sum(row[2] for row in rows)
@@ -410,9 +416,9 @@ def _queue(rows: list[tuple[float, float]]) -> tuple[float, float]:
     return mean, float(np.sqrt(mean**2 + rate * third / (3 * (1 - share))))
 
 
-def _patience(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> float:
+def _max_seconds(snapshot: Snapshot, mission: Mission, spot: Spot, switch: float) -> float:
     """Return the longest request, by trial, that keeps the tails of others within their Hard limits."""
-    least, rate = np.inf, parse(RATE, mission.spec.demand.rate)
+    longest, rate = np.inf, parse(RATE, mission.spec.demand.rate)
     for key, plan in snapshot.current_plans.items():
         other = snapshot.missions[key]
         limit = other.spec.objectives.latency
@@ -422,7 +428,7 @@ def _patience(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> 
             continue
         z = NormalDist().inv_cdf(limit.percentile / 100)
         alone = plan.latency.value - sum(p.wait.value + z * p.wait.sigma for p in plan.partitions)
-        alone += sum(turn for p in there if not p.turn)
+        alone += sum(switch for p in there if not p.turn)
         present, deviation = _queue([])
         before = plan.latency.value - sum(p.wait.value + z * p.wait.sigma for p in plan.partitions)
         if before + present + z * deviation > parse(DURATION, limit.at_most) + 1e-9:
@@ -432,8 +438,8 @@ def _patience(snapshot: Snapshot, mission: Mission, spot: Spot, turn: float) -> 
             middle = (low + high) / 2
             wait, sigma = _queue([(rate * middle, middle)])
             low, high = (middle, high) if alone + wait + z * sigma <= parse(DURATION, limit.at_most) else (low, middle)
-        least = min(least, low)
-    return least
+        longest = min(longest, low)
+    return longest
 
 
 def _bytes(tensors: Sequence[Tensor]) -> float:

@@ -1,6 +1,6 @@
-"""What other missions hold and were promised, as far as it counts for one: those of lower criticality give way to it.
+"""Reservations and limits of other missions that one mission respects; missions of lower criticality give way to it.
 
-No code of the planner; what others hold is read from their plans.
+No code of the planner; reservations are read from the plans of the others.
 """
 
 from collections.abc import Iterator
@@ -21,7 +21,9 @@ def others(snapshot: Snapshot, mission: Mission) -> Iterator[tuple[Mission, Plan
             yield other, plan
 
 
-def turn(snapshot: Snapshot, mission: Mission, spot: tuple[str, str], unit: ComputeUnit, digest: str) -> float | None:
+def reconfiguration(
+    snapshot: Snapshot, mission: Mission, spot: tuple[str, str], unit: ComputeUnit, digest: str
+) -> float | None:
     """Return the seconds of reconfiguration per request of an artifact; None if it may not share the unit."""
     seconds = datasheet.reconfiguration(unit)
     there = [

@@ -70,7 +70,7 @@ class Variables:
         return self.count - 2
 
     @property
-    def held(self) -> int:
+    def incumbent(self) -> int:
         return self.count - 1
 
     @cached_property
@@ -101,23 +101,23 @@ class Variables:
         whole[: self.blocks * len(self.units)] = 1
         whole[self.code(0) : self.largest(0)] = 1
         whole[self.span(0) : self.widest] = 1
-        whole[self.held] = 1
+        whole[self.incumbent] = 1
         return whole
 
     def values(self, places: tuple[Spot, ...], forms: tuple[str, ...]) -> Vector:
         """Return the values of all variables for a path. forms: codec in which the input of each block arrives."""
         at = {unit.spot: u for u, unit in enumerate(self.of.units)}
-        way, made = [at[spot] for spot in places], self.zeros()
-        for b, u in enumerate(way):
+        path, made = [at[spot] for spot in places], self.zeros()
+        for b, u in enumerate(path):
             made[self.on(b, u)] = 1
             activation = parse(BYTES, self.of.variant.blocks[b].activations)
             made[self.largest(u)] = max(made[self.largest(u)], activation / 2**20)
             made[self.widest] = max(made[self.widest], datasheet.tolerance(self.of.units[u].facts) or 0.0)
         codes = {(c.block, c.source, c.target, c.codec): self.code(i) for i, c in enumerate(self.coded)}
-        for b, (u, v) in enumerate(pairwise(way)):
+        for b, (u, v) in enumerate(pairwise(path)):
             made[codes[b, u, v, forms[b + 1]] if forms[b + 1] else self.flow(b, u, v)] = 1
         for k, (u, first, last, *_) in enumerate(self.of.spans):
-            inside, around = way[first : last + 1], way[max(0, first - 1) : last + 2]
+            inside, around = path[first : last + 1], path[max(0, first - 1) : last + 2]
             made[self.span(k)] = float(set(inside) == {u} and around.count(u) == len(inside))
-        made[self.held] = float(self.of.held == (places, forms))
+        made[self.incumbent] = float(self.of.incumbent == (places, forms))
         return made

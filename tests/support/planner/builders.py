@@ -143,7 +143,7 @@ def snapshot(
     net: Model,
     links: list[Link] | None = None,
     observations: Observations | None = None,
-    held: dict[str, Plan] | None = None,
+    current_plans: dict[str, Plan] | None = None,
 ) -> Snapshot:
     """Return a snapshot. profiles: node -> profile of its accelerator; every node is a site of its own."""
     return Snapshot(
@@ -155,7 +155,7 @@ def snapshot(
         model_profiles={},
         missions={m.key: m for m in missions},
         observations=observations or Observations(),
-        current_plans=held or {},
+        current_plans=current_plans or {},
     )
 
 

@@ -56,7 +56,7 @@ def _seen(**none: Any) -> Lift:
 
 
 def _others(**parts: Any) -> Lift:
-    """Return a function that replaces these fields in the held plans of other missions."""
+    """Return a function that replaces these fields in the current plans of other missions."""
 
     def lift(found: Snapshot) -> Snapshot:
         return replace(
@@ -68,11 +68,11 @@ def _others(**parts: Any) -> Lift:
 
 def _others_parts(**figures: Any) -> Lift:
     def lift(found: Snapshot) -> Snapshot:
-        held = {
+        changed = {
             key: plan if key == KEY else replace(plan, partitions=tuple(replace(p, **figures) for p in plan.partitions))
             for key, plan in found.current_plans.items()
         }
-        return replace(found, current_plans=held)
+        return replace(found, current_plans=changed)
 
     return lift
 
@@ -206,7 +206,7 @@ KINDS: Mapping[str, Lift] = {
     "updates of the model": _wanted(lambda spec: spec["model"].pop("updatedEvery", None)),
     "variants that are named": _wanted(lambda spec: spec["model"].update(variants=[])),
     "an input by selector": _wanted(_named_input),
-    "a plan that is held": lambda found: replace(
+    "an incumbent plan": lambda found: replace(
         found, current_plans={k: p for k, p in found.current_plans.items() if k != KEY}
     ),
     # What others hold.
@@ -240,7 +240,7 @@ KINDS: Mapping[str, Lift] = {
     "back end": _needs("providers"),
     "features": _needs("features"),
     "operating system": _needs("os"),
-    "a processor beside": _devices(lambda body: body["status"].pop("inventory", None)),
+    "a co-located processor": _devices(lambda body: body["status"].pop("inventory", None)),
     # What is up.
     "units that are unavailable": _devices(
         lambda body: [row.update(state="Available") for row in body["status"]["units"]]

@@ -30,7 +30,7 @@ def one_mission(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
     for name in NAMES[:nodes]:
         if chance.random() < 0.4:
             found = _with_load(chance, found, name)
-    return _with_held(chance, found) if chance.random() < 0.3 else found
+    return _with_incumbent(chance, found) if chance.random() < 0.3 else found
 
 
 def every_kind(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
@@ -44,7 +44,7 @@ def every_kind(chance: Random, *, blocks: int, nodes: int) -> Snapshot:
     for name in NAMES[:nodes]:
         if chance.random() < 0.8:
             found = _with_traffic(chance, found, name)
-    return _with_held_elsewhere(chance, found) if chance.random() < 0.4 else found
+    return _with_incumbent_elsewhere(chance, found) if chance.random() < 0.4 else found
 
 
 def _plain(chance: Random, names: list[str], blocks: int) -> Snapshot:
@@ -253,7 +253,7 @@ def _two_units(drone: Device, chance: Random) -> Device:
 def _with_directions(chance: Random, found: Snapshot) -> Snapshot:
     """Return the problem with asymmetric links, and with outputs large enough to matter."""
     apart = Random()
-    apart.setstate(chance.getstate())  # what is drawn afterwards stays as it was
+    apart.setstate(chance.getstate())  # later draws stay unchanged
 
     def part(body: Body) -> None:
         one, other = body["spec"]["between"]
@@ -322,7 +322,7 @@ def _with_traffic(chance: Random, found: Snapshot, node: str) -> Snapshot:
     return replace(found, missions=busier, current_plans={**found.current_plans, other.key: verdict.plan})
 
 
-def _with_held(chance: Random, found: Snapshot) -> Snapshot:
+def _with_incumbent(chance: Random, found: Snapshot) -> Snapshot:
     """Return the problem with an incumbent plan: the best one for links without round-trip time."""
     quick = {
         key: each.model_copy(update={"spec": each.spec.model_copy(update={"round_trip": "0ms"})})
@@ -330,15 +330,21 @@ def _with_held(chance: Random, found: Snapshot) -> Snapshot:
         if chance.random() < 0.8
     }
     verdict = decide(replace(found, links=quick), "default/watch")
-    held: Plan | None = verdict.plan if isinstance(verdict, Feasible) else verdict.closest
-    return replace(found, current_plans={**found.current_plans, "default/watch": held}) if held is not None else found
+    incumbent: Plan | None = verdict.plan if isinstance(verdict, Feasible) else verdict.closest
+    return (
+        replace(found, current_plans={**found.current_plans, "default/watch": incumbent})
+        if incumbent is not None
+        else found
+    )
 
 
-def _with_held_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
+def _with_incumbent_elsewhere(chance: Random, found: Snapshot) -> Snapshot:
     """Return the problem with an incumbent plan: the best one of a random mode, without other missions."""
     watch = found.missions["default/watch"]
     spec = {"modes": [chance.choice(_MODES)], "egress": watch.spec.egress.model_copy(update={"input": "Any"})}
     then = watch.model_copy(update={"spec": watch.spec.model_copy(update=spec)})
     verdict = decide(replace(found, missions={**found.missions, watch.key: then}, current_plans={}), watch.key)
-    held = verdict.chosen
-    return replace(found, current_plans={**found.current_plans, watch.key: held}) if held is not None else found
+    incumbent = verdict.chosen
+    return (
+        replace(found, current_plans={**found.current_plans, watch.key: incumbent}) if incumbent is not None else found
+    )

@@ -132,7 +132,7 @@ class _Hardware(_Part):
             ]
 
     def _memories(self, unit: Body) -> None:
-        """Add on-chip memory beside the unit's own, which takes precedence, or in place of it."""
+        """Add on-chip memory to the unit's own, which takes precedence, or replace it."""
         if self.often(0.4):
             row = {"kind": "OnChip", "size": f"{self.chance.randint(2, 9)}Mi", "basis": "Measured"}
             fast = {"bandwidth": f"{self.chance.randint(50, 900)}MB/s"} if self.often(0.5) else {}
@@ -192,7 +192,7 @@ class _Measured(_Part):
 
 
 class _Wanted(_Part):
-    """Change what the mission asks for: some must be split, some allow everything, some stay."""
+    """Change what the mission asks for: some must be split, some allow everything, some are unchanged."""
 
     def __call__(self, body: Body) -> None:
         spec = body["spec"]

@@ -1,4 +1,4 @@
-"""What the agent finds on a node's buses, by the catalogue that ships: fake /sys and /proc roots."""
+"""Detection of hardware on the buses of a node by the catalogue that ships, with fake /sys and /proc roots."""
 
 from pathlib import Path
 
@@ -36,26 +36,24 @@ _NODES = {
         {"0000:01:00.0": "1e60:2864"}, {}, "raspberrypi,5-model-b\0brcm,bcm2712",
         "raspberry-pi-5", [("hailo-8", "0000:01:00.0")],
     ),
-    "a Hailo-10H is no Hailo-8": ({"0000:01:00.0": "1e60:45c4"}, {}, "", "host-cpu", [("hailo-10h", "0000:01:00.0")]),
+    "a Hailo-10H, not a Hailo-8": ({"0000:01:00.0": "1e60:45c4"}, {}, "", "host-cpu", [("hailo-10h", "0000:01:00.0")]),
     "a vendor without registered device ids": (
         {"0000:02:00.0": "209f:0001"}, {}, "", "host-cpu", [("mobilint-aries", "0000:02:00.0")],
     ),
-    "two vendors at once, and a card that nobody knows": (
+    "two vendors at once, and an unknown card": (
         {"0000:01:00.0": "1FF4:0100", "0000:03:00.0": "dead:beef"}, {"1-2": "3231:0720"}, "",
         "host-cpu", [("deepx-dx-m1", "0000:01:00.0"), ("kneron-kl720", "1-2")],
     ),
     "a KL730 by its newer id": ({}, {"1-1": "3231:0732"}, "", "host-cpu", [("kneron-kl730", "1-1")]),
     "a Coral stick with its firmware loaded": ({}, {"1-1": "18d1:9302"}, "", "host-cpu", [("google-coral-usb", "1-1")]),
-    "a Jetson Orin NX is no AGX of the same chip": (
+    "a Jetson Orin NX is not an AGX of the same chip": (
         {}, {}, "nvidia,p3768-0000+p3767-0000\0nvidia,p3767-0000\0nvidia,tegra234", "jetson-orin-nx-16gb", [],
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", _NODES)
-def test_inventory__names_the_hardware_that_is_there(
-    case: str, tmp_path: Path, profiles: dict[str, DeviceProfile]
-) -> None:
+def test_inventory__lists_the_detected_hardware(case: str, tmp_path: Path, profiles: dict[str, DeviceProfile]) -> None:
     pci, usb, compatible, want_host, want = _NODES[case]
     buses = Buses.read(_root(tmp_path, pci=pci, usb=usb, compatible=compatible))
     inventory = build_inventory(buses, profiles, None)
@@ -64,9 +62,7 @@ def test_inventory__names_the_hardware_that_is_there(
     assert not inventory.simulated
 
 
-def test_inventory__takes_what_a_person_declares_instead_of_the_same_found(
-    tmp_path: Path, profiles: dict[str, DeviceProfile]
-) -> None:
+def test_inventory__prefers_declared_to_detected_hardware(tmp_path: Path, profiles: dict[str, DeviceProfile]) -> None:
     buses = Buses.read(_root(tmp_path, pci={"0000:01:00.0": "1e60:2864"}, usb={}, compatible=""))
     device = Device.model_validate(
         {

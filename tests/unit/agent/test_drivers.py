@@ -1,4 +1,4 @@
-"""Traces, counters, simulated units, and what sensors make of a Device's conditions."""
+"""Simulation traces, energy counters, simulated units, and conditions of a Device from its sensors."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from maleo_kube.resources import DEVICES
 from maleo_wire.messages import NodeReading, UnitReading
 
 
-def test_trace__holds_from_step_to_step() -> None:
+def test_trace__holds_each_step_until_the_next() -> None:
     trace = parse('[{"at": 10, "capacity": 0.5, "temperature": 90}, {"at": 20, "battery": 0.1}]')
     assert trace.at(9.9) == Step(at=0.0)
     assert trace.at(10).capacity == 0.5
@@ -46,7 +46,7 @@ def test_trace__holds_from_step_to_step() -> None:
     ],
     ids=lambda value: value[:40],
 )
-def test_trace__names_what_is_wrong(text: str, words: str) -> None:
+def test_invalid_trace__is_rejected_with_the_field(text: str, words: str) -> None:
     with pytest.raises(InvalidTrace, match=words) as caught:
         parse(text)
     assert len(str(caught.value)) < 300, "the message goes to the log"
@@ -57,7 +57,9 @@ def _device(annotation: str) -> Object:
     return {"apiVersion": DEVICES.api_version, "kind": "Device", "metadata": metadata, "spec": {"nodeName": "drone-1"}}
 
 
-def test_invalid_trace__is_logged_and_the_former_one_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_trace__is_logged_and_the_previous_one_is_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     settings = Settings(
         node="drone-1", namespace="maleo", operator="", token_file=tmp_path / "token", cache=tmp_path, cache_bytes=1,
         port=0, address_policy=AddressPolicy(),
@@ -67,38 +69,38 @@ def test_invalid_trace__is_logged_and_the_former_one_stays(tmp_path: Path, caplo
         agent._observe_device("drone-1", None, _device(annotation))
         agent._refresh()
     assert agent._step().capacity == 0.5
-    (told,) = [record.getMessage() for record in caplog.records if ANNOTATION in record.getMessage()]
-    assert "[0].at: must be a finite number" in told
+    (message,) = [record.getMessage() for record in caplog.records if ANNOTATION in record.getMessage()]
+    assert "[0].at: must be a finite number" in message
     agent._observe_device("drone-1", None, _device(""))
     agent._refresh()
-    assert agent._step().capacity is None, "without the annotation there is no trace"
+    assert agent._step().capacity is None, "without the annotation, no trace applies"
 
 
 def _reading(**figures: float) -> UnitReading:
     return UnitReading(unit="npu", basis="Measured", **figures)
 
 
-def test_counter__integrates_power_where_there_is_no_counter() -> None:
+def test_counter__integrates_power_without_a_hardware_counter() -> None:
     counter = EnergyCounter()
     assert counter.add(_reading(power_w=2.0), now=0.0) == 0.0
     assert counter.add(_reading(power_w=4.0), now=1.0) == 3.0  # trapezoid
     assert counter.add(_reading(), now=2.0) == 3.0  # nothing was read: nothing is added
 
 
-def test_counter__of_a_device_that_begins_anew_never_falls() -> None:
+def test_counter__never_decreases_when_the_device_resets() -> None:
     counter = EnergyCounter()
     readings = [100.0, 103.0, 1.0, 2.5]
     assert [counter.add(_reading(energy_j=j), now=float(i)) for i, j in enumerate(readings)] == [0.0, 3.0, 3.0, 4.5]
 
 
-def test_simulated_unit__draws_power_by_how_busy_its_slots_are() -> None:
+def test_simulated_unit__draws_power_in_proportion_to_its_utilization() -> None:
     unit = SimulatedUnit("npu", idle_w=1.0, busy_w=3.0, step=lambda: Step(at=0.0, capacity=0.5))
     reading = unit.read(busy_s=0.5)
     assert (reading.power_w, reading.utilization, reading.capacity, reading.basis) == (2.0, 0.5, 0.5, "Simulated")
     assert SimulatedUnit("npu", None, None, step=lambda: Step(at=0.0)).read(busy_s=1.0).power_w is None
 
 
-def test_host_cpu__tells_what_the_board_shows_and_nothing_else(tmp_path: Path) -> None:
+def test_host_cpu__reports_available_sensors_only(tmp_path: Path) -> None:
     (tmp_path / "stat").write_text("cpu 100 0 100 800 0 0 0 0 0 0\n")
     cpu = HostCpu(proc=tmp_path, sys=tmp_path)
     first = cpu.read(busy_s=0.0)

@@ -1,4 +1,4 @@
-"""What the chart tells the agent, as it reaches it."""
+"""Settings of the agent from the environment variables that the chart sets."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def test_settings__without_lists_fetch_from_the_internet_only(monkeypatch: pytes
     assert (sources.registries, sources.plain_http, sources.denied_networks) == (frozenset(), frozenset(), ())
 
 
-def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings__contain_the_registries_and_networks_of_the_chart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "drone-1")
     monkeypatch.setenv("MALEO_REGISTRIES", "10.0.0.5:5000,http://registry.internal:5000")
     monkeypatch.setenv("MALEO_REFUSED_NETWORKS", "2001:db8::/48")
@@ -22,7 +22,7 @@ def test_settings__hold_the_registries_and_networks_of_the_chart(monkeypatch: py
     assert sources.find_denial("2001:db8::1") == "a denied"
 
 
-def test_settings__with_a_wrong_entry_say_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings__with_an_invalid_entry_name_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NODE_NAME", "drone-1")
     monkeypatch.setenv("MALEO_REGISTRIES", "registry.internal")
     with pytest.raises(InvalidVariable, match=r"MALEO_REGISTRIES.*invalid registry 'registry\.internal'"):

@@ -1,4 +1,4 @@
-"""What waits at the agent until the operator takes it: each frame once, bounded, and none that blocks the rest."""
+"""Queue of the agent for the operator: each frame is sent once, memory is bounded, and no frame blocks the others."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from maleo_wire.messages import Frame, NodeReading, SlotReport
 
 
 class Stream:
-    """In place of the connection: takes frames but those that it is told not to, and breaks at those."""
+    """Fake connection that accepts frames, but fails at those with a sequence number in `breaks`."""
 
     def __init__(self, upstream: Upstream, breaks: Sequence[int] = ()) -> None:
         self.taken: list[Frame] = []
@@ -57,7 +57,7 @@ async def test_frame_that_breaks_every_connection__is_dropped_and_the_rest_arriv
     assert [frame.sequence for frame in stream.taken] == [1, 3, 4, 5, 6]
 
 
-async def test_frame_that_was_not_taken_once__is_sent_again_as_it_was(upstream: Upstream) -> None:
+async def test_frame_that_was_not_delivered__is_sent_again_unchanged(upstream: Upstream) -> None:
     stream = Stream(upstream, breaks=[1])
     await _send(upstream, _report("default/a"))
     stream.breaks = []
@@ -65,14 +65,14 @@ async def test_frame_that_was_not_taken_once__is_sent_again_as_it_was(upstream: 
     assert [(f.sequence, [r.slot for r in f.slots]) for f in stream.taken] == [(1, ["default/a"]), (2, ["default/b"])]
 
 
-async def test_large_reports__are_sent_in_frames_that_are_not(upstream: Upstream) -> None:
+async def test_large_reports__are_split_into_several_frames(upstream: Upstream) -> None:
     stream = Stream(upstream)
     await _send(upstream, *(_report(f"default/{number}", padding=200_000) for number in range(12)))
     assert [len(frame.slots) for frame in stream.taken] == [5, 5, 2]
     assert [frame.reading is not None for frame in stream.taken] == [True, False, False]
 
 
-async def test_what_waits__is_bounded_in_bytes(upstream: Upstream) -> None:
+async def test_queue__is_bounded_in_bytes(upstream: Upstream) -> None:
     cast("ControlClient", upstream.control).connected.clear()
     for _ in range(100):
         await _send(upstream, *(_report(f"default/{number}", padding=250_000) for number in range(4)))

@@ -1,4 +1,4 @@
-"""Floors of accuracy: stated as they are, or as a share of what a reference variant of the model reaches."""
+"""Accuracy floors: absolute, or relative to the accuracy of a reference variant of the model."""
 
 from dataclasses import replace
 from itertools import product
@@ -37,7 +37,7 @@ def _net(fp32: str | None = "76%", int8: str | None = "74.5%") -> Model:
 
 
 def _one(net: Model, at_least: str, relative_to: str | None = None, **more: Any) -> Snapshot:
-    """A drone that runs either variant; int8 takes two fifths of the joules, and joules are all that is weighed."""
+    """Return a drone that can run either variant; int8 takes 40 % of the energy, the only weighted objective."""
     accuracy = {"metric": "top-1", "dataset": "d", "atLeast": at_least, "relativeTo": relative_to}
     spec = more.pop("spec", {})
     objectives = {"accuracy": accuracy | more, "energy": {"perInference": "5J"}}
@@ -56,7 +56,7 @@ def _feasible(verdict: Verdict) -> Plan:
     return verdict.plan
 
 
-def _refused(found: Snapshot) -> Infeasible:
+def _infeasible(found: Snapshot) -> Infeasible:
     verdict = plan(found, KEY)
     assert isinstance(verdict, Infeasible), verdict
     return verdict
@@ -70,7 +70,7 @@ def test_relative_floor__is_a_share_of_the_references_figure(share: str, want: s
     chosen = _chosen(_one(_net(), share, "fp32"))
     assert chosen.variant == want
     assert chosen.accuracy is not None
-    assert chosen.accuracy.value == parse(RATIO, "76%" if want == "fp32" else "74.5%"), "as it is, not as a share"
+    assert chosen.accuracy.value == parse(RATIO, "76%" if want == "fp32" else "74.5%"), "absolute, not as a share"
 
 
 def test_relative_floor__reaches_planning_as_an_absolute_limit() -> None:
@@ -80,24 +80,26 @@ def test_relative_floor__reaches_planning_as_an_absolute_limit() -> None:
     assert Requirements.parse_mission(asked).accuracy == ObjectiveLimit(float("inf"), hard=True)
 
 
-def test_reference__counts_although_the_mission_may_not_use_it() -> None:
+def test_reference__applies_although_the_mission_may_not_use_it() -> None:
     only = {"model": {"name": "net", "variants": ["int8"]}}
     assert _chosen(_one(_net(), "98%", "fp32", spec=only)).variant == "int8"
-    blockers = _refused(_one(_net(), "99%", "fp32", spec=only)).blockers
-    said = "closest infeasible plan: Local on drone with int8: accuracy 74.5% is below the floor 99% of fp32 (75.24%)"
-    assert blockers == (Blocker("AccuracyTooHigh", "CannotEver", said),)
+    blockers = _infeasible(_one(_net(), "99%", "fp32", spec=only)).blockers
+    message = (
+        "closest infeasible plan: Local on drone with int8: accuracy 74.5% is below the floor 99% of fp32 (75.24%)"
+    )
+    assert blockers == (Blocker("AccuracyTooHigh", "CannotEver", message),)
 
 
-def test_reference__counts_although_it_runs_nowhere() -> None:
+def test_reference__applies_although_no_unit_can_run_it() -> None:
     blocks = [block("a", mop=100, cut=None, parameters="9Ti")]
     light = variant("int8", CHAIN, precision="int8", accuracy="74.5%")
     net = model(variant("teacher", blocks, precision="bf16", accuracy="76%"), light)
     assert _chosen(_one(net, "98%", "teacher")).variant == "int8"
-    assert _refused(_one(net, "99%", "teacher")).blockers[0].code == "AccuracyTooHigh"
+    assert _infeasible(_one(net, "99%", "teacher")).blockers[0].code == "AccuracyTooHigh"
 
 
-def test_share_that_a_variant_reaches_exactly__is_kept() -> None:
-    """0.1 x 0.1 and 0.01 are not one number in floating point."""
+def test_share_that_a_variant_reaches_exactly__is_met() -> None:
+    """In floating point, 0.1 x 0.1 differs from 0.01."""
     over = 0
     for share, whole in product(range(10, 100, 10), range(10, 100, 10)):
         reached = f"{share * whole // 100}%"
@@ -114,21 +116,23 @@ def test_share_that_a_variant_reaches_exactly__is_kept() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fp32", "int8", "asked", "would"),
+    ("fp32", "int8", "asked", "relaxed_floor"),
     [("76%", "74.5%", "99%", "98%"), ("76%", "74%", "99%", "97.3%"), ("80%", "76%", "99%", "95%")],
 )
-def test_relaxation__is_a_share_of_the_reference_that_really_does(fp32: str, int8: str, asked: str, would: str) -> None:
+def test_relaxation__is_a_share_of_the_reference_that_is_feasible(
+    fp32: str, int8: str, asked: str, relaxed_floor: str
+) -> None:
     found = _one(_net(fp32, int8), asked, "fp32", spec={"model": {"name": "net", "variants": ["int8"]}})
-    relaxations = {each.objective: each for each in _refused(found).relaxations}
-    changes = {"objectives.accuracy.atLeast": would}
+    relaxations = {each.objective: each for each in _infeasible(found).relaxations}
+    changes = {"objectives.accuracy.atLeast": relaxed_floor}
     assert relaxations["accuracy"].changes == changes
     relaxed = apply_changes(found.missions[KEY], changes)
     assert _chosen(replace(found, missions={KEY: relaxed})).variant == "int8"
-    assert format_changes(found.missions[KEY], changes) == f"accuracy >= {would} of fp32"
+    assert format_changes(found.missions[KEY], changes) == f"accuracy >= {relaxed_floor} of fp32"
     assert relaxations["model"].changes == {"model.variants": ["int8", "fp32"]}
 
 
-def test_explanation__tells_the_share_and_what_it_comes_to() -> None:
+def test_explanation__shows_the_share_and_the_absolute_floor() -> None:
     found = _one(_net(), "99%", "fp32")
     verdict = plan(found, KEY)
     lines = [
@@ -138,16 +142,16 @@ def test_explanation__tells_the_share_and_what_it_comes_to() -> None:
     assert "accuracy >= 99% of fp32 (75.24%) Hard 76% Measured +0.8% +0.000" in lines
 
 
-def test_what_if__another_reference() -> None:
+def test_what_if__can_change_the_reference() -> None:
     found = _one(_net(), "99%")
-    assert _refused(found).blockers[0].code == "AccuracyTooHigh"
+    assert _infeasible(found).blockers[0].code == "AccuracyTooHigh"
     assert _chosen(with_spec(found, "watch.objectives.accuracy.relativeTo=fp32")).variant == "fp32"
     assert _chosen(with_spec(found, "watch.objectives.accuracy.relativeTo=int8")).variant == "int8"
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), share=st.integers(1, 100))
-def test_relative_floor__plans_as_the_absolute_one_that_it_comes_to(seed: int, share: int) -> None:
+def test_relative_floor__gives_the_same_plan_as_the_equivalent_absolute_one(seed: int, share: int) -> None:
     found = one_mission(Random(seed), blocks=1 + seed % 5, nodes=1 + seed % 4)
     reference = found.models["default/net"].spec.variants[0]
     assume(reference.accuracy)
@@ -159,7 +163,7 @@ def test_relative_floor__plans_as_the_absolute_one_that_it_comes_to(seed: int, s
         asked = apply_changes(found.missions[KEY], {"objectives.accuracy": floor | stated})
         verdicts.append(plan(replace(found, missions=found.missions | {KEY: asked}), KEY))
     one, other = verdicts
-    assert _way(other.chosen) == _way(one.chosen)
+    assert _placed(other.chosen) == _placed(one.chosen)
     assert isinstance(one, Feasible) == isinstance(other, Feasible)
     if isinstance(one, Feasible) and isinstance(other, Feasible):
         assert other.plan.objective == pytest.approx(one.plan.objective, abs=1e-9)
@@ -169,7 +173,7 @@ def test_relative_floor__plans_as_the_absolute_one_that_it_comes_to(seed: int, s
         assert [r.objective for r in other.relaxations] == [r.objective for r in one.relaxations]
 
 
-def _way(chosen: Plan | None) -> tuple[object, ...]:
+def _placed(chosen: Plan | None) -> tuple[object, ...]:
     if chosen is None:
         return ()
     return chosen.mode, chosen.variant, [(p.node, p.unit, p.first, p.last, p.codec) for p in chosen.partitions]
@@ -178,27 +182,27 @@ def _way(chosen: Plan | None) -> tuple[object, ...]:
 # ------------------------------------------------------------------------------------------------ what is not known
 
 
-def test_reference_that_the_model_does_not_have__is_waited_for() -> None:
-    verdict = _refused(_one(_net(), "99%", "fp64"))
-    said = "unknown reference variant fp64: model net has fp32, int8; correct spec.objectives.accuracy.relativeTo"
-    assert verdict.blockers == (Blocker("ReferenceMissing", "Waiting", said),)
+def test_reference_that_the_model_lacks__is_waited_for() -> None:
+    verdict = _infeasible(_one(_net(), "99%", "fp64"))
+    message = "unknown reference variant fp64: model net has fp32, int8; correct spec.objectives.accuracy.relativeTo"
+    assert verdict.blockers == (Blocker("ReferenceMissing", "Waiting", message),)
     assert (verdict.relaxations, verdict.closest) == ((), None)
 
 
-def test_reference_without_a_figure__keeps_no_floor() -> None:
-    verdict = _refused(_one(_net(fp32=None), "50%", "fp32"))
-    said = (
+def test_reference_without_a_figure__makes_a_hard_floor_infeasible() -> None:
+    verdict = _infeasible(_one(_net(fp32=None), "50%", "fp32"))
+    message = (
         "closest infeasible plan: Local on drone with int8: reference variant fp32 has no accuracy figure for top-1 on "
         "d: declare it in Model net spec.variants[].accuracy"
     )
-    assert verdict.blockers == (Blocker("AccuracyUnknown", "CannotEver", said),)
+    assert verdict.blockers == (Blocker("AccuracyUnknown", "CannotEver", message),)
     assert [r.changes for r in verdict.relaxations] == [{"objectives.accuracy.enforcement": "Soft"}]
     assert verdict.closest is not None
-    assert verdict.closest.accuracy is not None, "what is known of the plan itself is still told"
+    assert verdict.closest.accuracy is not None, "the accuracy of the plan itself is still reported"
 
 
 @pytest.mark.parametrize("reference", ["fp32", "fp64"])
-def test_soft_floor_without_a_reference__blocks_nothing_and_is_missed_by_all(reference: str) -> None:
+def test_soft_floor_without_a_reference__is_violated_by_all_plans_but_blocks_none(reference: str) -> None:
     found = _one(_net(fp32=None), "50%", reference, enforcement="Soft")
     found = replace(
         found, missions={KEY: apply_changes(found.missions[KEY], {"preference": {"preset": "accuracy-first"}})}
@@ -210,37 +214,37 @@ def test_soft_floor_without_a_reference__blocks_nothing_and_is_missed_by_all(ref
 
 
 def test_floor_of_another_metric__is_unknown_and_not_too_high() -> None:
-    """A floor of mAP is not met by a figure of top-1, nor by any lower floor."""
-    verdict = _refused(_one(_net(), "1%", metric="mAP50"))
-    said = (
+    """A figure of top-1 does not meet a floor of mAP, however low."""
+    verdict = _infeasible(_one(_net(), "1%", metric="mAP50"))
+    message = (
         "closest infeasible plan: Local on drone with int8: variant int8 has no accuracy figure for mAP50 on d: "
         "declare it in Model net spec.variants[].accuracy"
     )
-    assert verdict.blockers == (Blocker("AccuracyUnknown", "CannotEver", said),)
+    assert verdict.blockers == (Blocker("AccuracyUnknown", "CannotEver", message),)
     assert [r.changes for r in verdict.relaxations] == [{"objectives.accuracy.enforcement": "Soft"}]
     rejected = {(row.candidate, row.code, row.margin) for row in verdict.rejected}
     assert {("Local drone fp32", "AccuracyUnknown", ""), ("Local drone int8", "AccuracyUnknown", "")} <= rejected
 
 
-def test_classes__tell_unknown_from_too_low() -> None:
+def test_classes__distinguish_unknown_from_too_low_accuracy() -> None:
     found = _one(_net("76%", None), "77%")
-    verdict = _refused(found)
+    verdict = _infeasible(found)
     codes = {row.variant: (row.code, row.margin) for row in explain(found, KEY, verdict).classes}
     assert codes == {"fp32": ("AccuracyTooHigh", pytest.approx(-0.01 / 0.23)), "int8": ("AccuracyUnknown", None)}
-    assert verdict.blockers[0].code == "AccuracyTooHigh", "what is known misses the floor by less"
+    assert verdict.blockers[0].code == "AccuracyTooHigh", "the known figure misses the floor by less"
     assert verdict.relaxations[0].changes == {"objectives.accuracy.atLeast": "76%"}
 
 
 def test_rejected_variant__is_below_the_floor_by_points() -> None:
-    """Three points below a floor of 99 % are 3 %, although they are three times what is left above the floor."""
-    rejected = _refused(_one(_net("96%", None), "99%")).rejected
+    """Three points below a floor of 99 % are 3 %, although the range above the floor is one point."""
+    rejected = _infeasible(_one(_net("96%", None), "99%")).rejected
     assert {row.margin for row in rejected if row.code == "AccuracyTooHigh"} == {"-3.0%"}
 
 
 def test_unknown_accuracy_and_another_limit_broken__are_relaxed_together() -> None:
     found = _one(_net(fp32=None), "99%", "fp32")
     tight = apply_changes(found.missions[KEY], {"objectives.energy": {"perInference": "1mJ", "enforcement": "Hard"}})
-    verdict = _refused(replace(found, missions={KEY: tight}))
+    verdict = _infeasible(replace(found, missions={KEY: tight}))
     assert [b.code for b in verdict.blockers] == ["EnergyTooTight", "AccuracyUnknown"]
     (together,) = verdict.relaxations
     assert together.changes == {
@@ -253,7 +257,7 @@ def test_unknown_accuracy_and_another_limit_broken__are_relaxed_together() -> No
 
 
 def _cut(deviations: tuple[str | None, str | None], floor: str, **options: Any) -> Snapshot:
-    """The drone is slow, its input may not leave it: `fp32` must be cut, best after `a`, where little crosses."""
+    """Return a slow drone that keeps its input: `fp32` must be cut, best after `a`, where the least data crosses."""
     chain = [block("a", mop=10, cut=100), block("b", mop=10, cut=20_000), block("c", mop=900, cut=None)]
     for row, deviation in zip(chain, deviations, strict=False):
         row["cut"]["deviation"] = deviation
@@ -279,7 +283,7 @@ def _cut(deviations: tuple[str | None, str | None], floor: str, **options: Any) 
         (("3%", "2%"), "73%", 0, 0.73),
     ],
 )
-def test_cut_that_changes_the_answer__is_avoided_where_the_floor_would_not_be_kept(
+def test_cut_with_deviation__is_avoided_where_it_would_violate_the_floor(
     deviations: tuple[str | None, str | None], floor: str, last: int, reached: float
 ) -> None:
     found = _cut(deviations, floor)
@@ -287,27 +291,27 @@ def test_cut_that_changes_the_answer__is_avoided_where_the_floor_would_not_be_ke
         assert [part.last for part in chosen.partitions] == [last, 2]
         assert chosen.accuracy is not None
         assert chosen.accuracy.value == pytest.approx(reached)
-    with pytest.MonkeyPatch.context() as patch:  # as in a large fleet, where ways in two parts are listed first
+    with pytest.MonkeyPatch.context() as patch:  # as in a large fleet, where plans of two partitions are listed first
         patch.setattr(mission_problem, "_MAX_UNITS", 0)
         assert [part.last for part in _chosen(found).partitions] == [last, 2]
 
 
-def test_cuts_that_all_change_the_answer_too_much__are_told_with_what_is_reached() -> None:
-    refused = _refused(_cut(("3%", "2%"), "75%"))
-    assert refused.blockers[0].code == "AccuracyTooHigh"
-    assert "accuracy 73% is below the floor 75%" in refused.blockers[0].message
-    assert {r.objective: r.change for r in refused.relaxations}["accuracy"] == "objectives.accuracy.atLeast: 74%"
+def test_cuts_that_all_deviate_too_much__are_reported_with_the_accuracy_reached() -> None:
+    verdict = _infeasible(_cut(("3%", "2%"), "75%"))
+    assert verdict.blockers[0].code == "AccuracyTooHigh"
+    assert "accuracy 73% is below the floor 75%" in verdict.blockers[0].message
+    assert {r.objective: r.change for r in verdict.relaxations}["accuracy"] == "objectives.accuracy.atLeast: 74%"
 
 
-def test_cut_that_changes_the_answer__counts_in_the_objective_where_the_floor_is_soft() -> None:
-    """Accuracy is all that counts: four points less are worth more than the bytes that are spared."""
+def test_cut_with_deviation__counts_in_the_objective_where_the_floor_is_soft() -> None:
+    """Accuracy is the only weighted objective: four points outweigh the smaller transfer."""
     found = _cut(("4%", None), "70%", enforcement="Soft")
     spec = {"preference": {"weights": {"accuracy": 1, "latency": 0, "energy": 0}}}
     found = replace(found, missions={KEY: apply_changes(found.missions[KEY], spec)})
     assert [part.last for part in _chosen(found).partitions] == [1, 2]
 
 
-def test_cut_that_changes_the_answer__costs_nothing_where_no_accuracy_is_asked_for() -> None:
+def test_cut_with_deviation__costs_nothing_without_an_accuracy_objective() -> None:
     found = _cut(("50%", None), "75%")
     body = found.missions[KEY].to_api()
     del body["spec"]["objectives"]["accuracy"]

@@ -6,11 +6,11 @@ from maleo_api.columns import COLUMNS
 from support.paths import ROOT
 
 _WIDTH = {"Mission": 130, "Placement": 100, "Device": 100}
-"""A mission tells all four letters and where it stands: it needs a wider terminal than 100 columns."""
+"""Columns of a terminal. A mission shows all objectives and its state, which needs more than 100."""
 _PADDING = 3
 
-# Realistic worst cells, which may stand in different rows: names of 20 letters, three nodes of 7, the longest of the
-# usual reasons why a mission runs nowhere or a revision was made.
+# Realistic worst cells, which may stand in different rows: names of 20 characters, three nodes of 7, the longest of the
+# usual reasons why a mission does not run or a revision was made.
 _WORST = {
     "Mission": {
         "Name": "gate-inspection-west",
@@ -86,11 +86,11 @@ def test_columns__fit_a_terminal_with_long_names_and_reasons(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", _DEMO)
-def test_columns__fit_a_terminal_in_the_command_that_the_demo_ends_with(kind: str) -> None:
+def test_columns__fit_a_terminal_in_the_last_command_of_the_demo(kind: str) -> None:
     assert _width(kind, _DEMO[kind]) <= _WIDTH[kind]
 
 
-def test_columns__of_missions_are_those_that_the_readme_shows() -> None:
+def test_columns_of_missions__match_the_readme() -> None:
     """The demo's mission has no objective for accuracy: that cell is empty."""
     shown = (ROOT / "README.md").read_text(encoding="utf-8").split("$ kubectl get missions\n", 1)[1]
     header, row = shown.splitlines()[:2]

@@ -1,4 +1,4 @@
-"""The generated files are those of the models, and structural."""
+"""Generated CRDs match the models and are structural."""
 
 import re
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ _NOT_STRUCTURAL = {"$ref", "anyOf", "const", "title", "prefixItems", "exclusiveM
 
 
 @pytest.mark.parametrize("folder", ["crds", "charts/maleo-crds/templates"])
-def test_files__are_committed_as_the_models_say(folder: str) -> None:
+def test_committed_files__match_the_models(folder: str) -> None:
     there = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / folder).glob("*.yaml")}
     assert there == files(), f"run `python -m maleo_api.crd --write {folder}`"
 
@@ -74,17 +74,17 @@ def _fields(schema: dict[str, Any], path: str, *, required: bool = True) -> Iter
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_descriptions__are_there_for_every_field(kind: str) -> None:
+def test_descriptions__exist_for_every_field(kind: str) -> None:
     fields = _fields(_schema(f"{KINDS[kind].plural}.yaml"), kind)
     assert [path for path, schema, _ in fields if not schema.get("description")] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_descriptions__say_what_it_means_to_leave_a_field_out(kind: str) -> None:
+def test_descriptions__explain_what_an_omitted_field_means(kind: str) -> None:
     spec = _schema(f"{KINDS[kind].plural}.yaml")["properties"]["spec"]
-    told = re.compile(r"left out|empty|absent|without|default|states? none|no row|none is stated", re.IGNORECASE)
+    explanation = re.compile(r"left out|empty|absent|without|default|states? none|no row|none is stated", re.IGNORECASE)
     optional = ((path, schema["description"]) for path, schema, required in _fields(spec, kind) if not required)
-    assert [path for path, description in optional if not told.search(description)] == []
+    assert [path for path, description in optional if not explanation.search(description)] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)

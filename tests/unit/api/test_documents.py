@@ -12,7 +12,7 @@ from support.yaml_corpus import DOCUMENTS, REFUSED, SCALARS, STRICTER
 
 
 @pytest.mark.parametrize("text", SCALARS, ids=repr)
-def test_scalar__is_what_kubectl_makes_of_it(text: str) -> None:
+def test_scalar__is_parsed_as_by_kubectl(text: str) -> None:
     (found,) = parse_documents(f"x: {text}\n")
     assert json.dumps(found["x"]) == json.dumps(SCALARS[text])
 
@@ -24,14 +24,14 @@ def test_documents__are_split_and_read_as_by_kubectl(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", [*REFUSED, *STRICTER])
-def test_document__is_refused_by_line_and_cause(case: str) -> None:
+def test_invalid_document__is_rejected_with_line_and_cause(case: str) -> None:
     text, message = {**REFUSED, **STRICTER}[case]
     with pytest.raises(DocumentError) as caught:
         list(parse_documents(text))
     assert str(caught.value) == message
 
 
-def test_alias_bomb__is_refused_in_bounded_work() -> None:
+def test_alias_bomb__is_rejected_in_bounded_work() -> None:
     bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"a{n}: &a{n} [{','.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 30)
     )
@@ -46,13 +46,13 @@ def test_aliases__of_ordinary_size_are_expanded() -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_text__is_read_or_refused_in_one_line(text: str) -> None:
-    found, told = [], ""
+def test_any_text__is_parsed_or_rejected_with_one_line(text: str) -> None:
+    found, error_text = [], ""
     try:
         found = list(parse_documents(text))
     except DocumentError as error:
-        told = str(error)
-    assert "\n" not in told
+        error_text = str(error)
+    assert "\n" not in error_text
     json.dumps(found, allow_nan=False)
 
 
@@ -64,7 +64,7 @@ _VALUES = st.recursive(
 
 
 @given(st.dictionaries(st.text(max_size=8), _VALUES, max_size=5))
-def test_json__is_read_as_what_was_written(value: dict[str, Any]) -> None:
+def test_json__is_parsed_as_written(value: dict[str, Any]) -> None:
     for text in (json.dumps(value), json.dumps(value, ensure_ascii=False), json.dumps(value, indent=2)):
         assert list(parse_documents(f"{text}\n{text}")) == [value, value]
         assert list(parse_documents(f" \n{text}\n\t {text}\t\n")) == [value, value]

@@ -11,7 +11,7 @@ _NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9._]{0,200}[a-z0-9])?", fullmatch=True)
 
 
 @given(name=_NAMES)
-def test_value__is_one_that_kubernetes_accepts(name: str) -> None:
+def test_value__is_accepted_by_kubernetes(name: str) -> None:
     assert re.fullmatch(r"[a-z0-9]([-A-Za-z0-9_.]{0,61}[a-z0-9])?", label_value(name))
     assert label_value(name) == name or len(name) > 63
 

@@ -1,4 +1,4 @@
-"""Quantities: what is shown can be read again, and is what the schema takes."""
+"""Quantities: formatted values can be parsed again and match the schema."""
 
 import math
 import re
@@ -26,7 +26,7 @@ _UNITS = [unit for unit in vars(quantities).values() if isinstance(unit, Unit)]
 _SHOWN = {
     "fifty milliseconds": (DURATION, 0.05, "50ms"),
     "half a second": (DURATION, 0.5, "500ms"),
-    "what is rounded up to the next unit is told in it": (DURATION, 0.9999, "1s"),
+    "a value rounded up to the next unit uses it": (DURATION, 0.9999, "1s"),
     "a third": (DURATION, 1 / 3, "333ms"),
     "zero": (DURATION, 0.0, "0ns"),
     "minus zero": (DURATION, -0.0, "0ns"),
@@ -40,14 +40,14 @@ _SHOWN = {
 
 
 @pytest.mark.parametrize("case", _SHOWN)
-def test_show__reads_as_people_write(case: str) -> None:
+def test_show__uses_customary_units_and_digits(case: str) -> None:
     unit, value, want = _SHOWN[case]
     assert show(unit, value) == want
 
 
 @given(unit=st.sampled_from(_UNITS), value=st.floats(0, 1e24), digits=st.integers(1, 6))
 def test_show__can_be_parsed_again(unit: Unit, value: float, digits: int) -> None:
-    """Within the last digit shown, or one millionth of the smallest unit; what is too large is the largest text."""
+    """Within the last digit shown, or one millionth of the smallest unit; larger values are clipped."""
     smallest, largest = min(unit.factors.values()), max(unit.factors.values())
     most = 999_999 if unit is DURATION else 999_999_999
     if round(value / largest) > most:
@@ -59,8 +59,8 @@ def test_show__can_be_parsed_again(unit: Unit, value: float, digits: int) -> Non
 
 
 @given(value=st.floats(1e-8, 1e6), digits=st.integers(2, 6))
-def test_show__rounded_up_or_down_is_on_that_side_and_the_next_text(value: float, digits: int) -> None:
-    up, down = (parse(DURATION, show(DURATION, value, digits=digits, rounding=way)) for way in ("up", "down"))
+def test_show__rounds_up_or_down_by_at_most_one_digit(value: float, digits: int) -> None:
+    up, down = (parse(DURATION, show(DURATION, value, digits=digits, rounding=side)) for side in ("up", "down"))
     assert down <= value * (1 + 1e-12)
     assert up >= value * (1 - 1e-12)
     assert up - down <= value * 10.0 ** (1 - digits) * (1 + 1e-9)
@@ -68,7 +68,7 @@ def test_show__rounded_up_or_down_is_on_that_side_and_the_next_text(value: float
 
 @st.composite
 def _pairs(draw: st.DrawFn) -> tuple[Unit, float, float]:
-    """Two values of a unit, often so close that planning would only just tell them apart."""
+    """Draw two values of a unit, often so close that planning can barely distinguish them."""
     unit = draw(st.sampled_from(_UNITS))
     sizes = sorted(unit.factors.values())
     one = draw(st.floats(100 * sizes[0], 200_000 * sizes[-1]))
@@ -76,37 +76,37 @@ def _pairs(draw: st.DrawFn) -> tuple[Unit, float, float]:
 
 
 @given(pair=_pairs())
-def test_two_figures_of_one_message__read_differently_where_they_differ(pair: tuple[Unit, float, float]) -> None:
+def test_show_apart__distinguishes_figures_that_differ(pair: tuple[Unit, float, float]) -> None:
     unit, one, other = pair
     texts = show_apart(unit, one, other)
     assert texts[0] != texts[1]
     for value, text in zip((one, other), texts, strict=True):
         assert math.isclose(parse(unit, text), value, rel_tol=5e-3)
-    assert parse(unit, texts[0]) < parse(unit, texts[1]), "the larger one reads as the larger one"
+    assert parse(unit, texts[0]) < parse(unit, texts[1]), "the order is preserved"
 
 
-def test_two_figures__are_told_in_a_smaller_spelling_where_six_decimals_do_not_suffice() -> None:
+def test_show_apart__uses_a_smaller_unit_where_six_decimals_do_not_suffice() -> None:
     assert show_apart(BYTES, 2.0**38 + 64, 2.0**38) == ("262144.0001Mi", "262144Mi")
     assert show_apart(BYTES, 2.0**38, 2.0**38) == ("256Gi", "256Gi")
 
 
 @pytest.mark.parametrize(
-    ("share", "told"),
+    ("share", "expected"),
     [(0.13, "+13.0%"), (-0.0004, "-0.04%"), (-1e-6, "-0.0001%"), (0.0, "0%"), (-0.0, "0%"), (1.0, "+100.0%")],
 )
-def test_points__never_read_as_zero_where_they_are_not(share: float, told: str) -> None:
-    assert show_points(share) == told
+def test_points__show_as_zero_only_if_they_are_zero(share: float, expected: str) -> None:
+    assert show_points(share) == expected
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
-def test_show__refuses_what_has_no_text(value: float) -> None:
+def test_show__rejects_negative_and_non_finite_values(value: float) -> None:
     with pytest.raises(ValueError, match="finite and not negative"):
         show(DURATION, value)
 
 
 @pytest.mark.parametrize("unit", _UNITS, ids=lambda unit: unit.name)
-def test_parse__takes_no_number_of_absurd_length(unit: Unit) -> None:
-    """What it takes is finite, and in 64 bits of nanoseconds where CEL and Go read it as a duration."""
+def test_parse__rejects_numbers_with_too_many_digits(unit: Unit) -> None:
+    """Accepted values are finite, and durations fit 64 bits of nanoseconds, as CEL and Go require."""
     for spelling, factor in unit.factors.items():
         whole = 9 if factor < 60 or unit is not DURATION else 6
         assert 0 < parse(unit, f"{'9' * whole}.{'9' * 6}{spelling}") < math.inf

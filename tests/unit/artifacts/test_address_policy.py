@@ -1,4 +1,4 @@
-"""Where artefacts are fetched from: a table of addresses, and the list of registries."""
+"""Addresses from which artefacts may be fetched: networks, and the list of registries."""
 
 import ipaddress
 import socket
@@ -10,7 +10,7 @@ from yarl import URL
 
 from maleo_artifacts.address_policy import AddressPolicy, InvalidEntry
 
-_REFUSED = [
+_DENIED = [
     ("0.0.0.0", "an unspecified"),
     ("0.1.2.3", "an unspecified"),
     ("10.96.0.1", "a private"),
@@ -69,18 +69,18 @@ _ALLOWED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("address", "kind"), _REFUSED)
-def test_address_that_strangers_do_not_reach__is_refused(address: str, kind: str) -> None:
+@pytest.mark.parametrize(("address", "kind"), _DENIED)
+def test_address_that_is_not_public__is_denied(address: str, kind: str) -> None:
     assert AddressPolicy().find_denial(address) == kind
 
 
 @pytest.mark.parametrize("address", _ALLOWED)
-def test_address_on_the_internet__is_allowed(address: str) -> None:
+def test_public_address__is_allowed(address: str) -> None:
     assert not AddressPolicy().find_denial(address)
 
 
 @given(st.ip_addresses(v=4))
-def test_every_form_of_an_ipv4_address__is_refused_as_itself(address: ipaddress.IPv4Address) -> None:
+def test_ipv4_address_in_ipv6_form__is_judged_as_the_ipv4_address(address: ipaddress.IPv4Address) -> None:
     number = int(address)
     forms = [(0xFFFF << 32) | number, (0x64FF9B << 96) | number]
     kinds = {AddressPolicy().find_denial(str(ipaddress.IPv6Address(form))) for form in forms}
@@ -88,15 +88,15 @@ def test_every_form_of_an_ipv4_address__is_refused_as_itself(address: ipaddress.
 
 
 @given(st.ip_addresses())
-def test_whatever_is_not_global__is_refused(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
-    """By the standard library's own tables."""
+def test_address_that_is_not_global__is_denied(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
+    """Compare with the tables of the standard library."""
     if not address.is_global or address.is_multicast:
         assert AddressPolicy().find_denial(str(address))
 
 
-def test_own_address_of_the_node__is_refused_even_if_it_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_address_of_the_node__is_denied_even_if_it_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     class Probe(socket.socket):
-        """Sends from 8.8.8.8, whatever it sends to."""
+        """Socket whose own address is always 8.8.8.8."""
 
         def connect(self, _address: object) -> None:
             return
@@ -109,7 +109,7 @@ def test_own_address_of_the_node__is_refused_even_if_it_is_public(monkeypatch: p
     assert not AddressPolicy().find_denial("8.8.4.4")
 
 
-def test_networks_of_pods_and_services__can_be_refused_although_they_are_public() -> None:
+def test_networks_of_pods_and_services__can_be_denied_although_they_are_public() -> None:
     sources = AddressPolicy.parse([], denied_networks=["2606:4700::/32", " 1.1.1.0/24", ""])
     assert [sources.find_denial(a) for a in ("2606:4700::1", "1.1.1.1", "::ffff:1.1.1.1")] == ["a denied"] * 3
     assert not sources.find_denial("1.1.2.1")
@@ -135,7 +135,7 @@ def test_registry__is_listed_by_host_and_port(listed: str, url: str, *, is_liste
     assert AddressPolicy.parse([listed]).is_listed(URL(url)) is is_listed
 
 
-def test_registry_without_tls__is_said_to_be_one() -> None:
+def test_registry_with_the_http_scheme__is_accessed_without_tls() -> None:
     sources = AddressPolicy.parse(["http://Registry.Example:5000", "registry.example:443"])
     assert sources.plain_http == {"registry.example:5000"}
 
@@ -144,11 +144,11 @@ def test_registry_without_tls__is_said_to_be_one() -> None:
     "entry",
     ["registry", "registry.example/models:5000", "https://registry:443", "user@registry:5000", "oci://a:1", ":5000"],
 )
-def test_entry_that_is_no_registry__is_named_with_the_right_form(entry: str) -> None:
+def test_invalid_registry__is_rejected_with_the_expected_form(entry: str) -> None:
     with pytest.raises(InvalidEntry, match="use host:port"):
         AddressPolicy.parse([entry])
 
 
-def test_entry_that_is_no_network__is_named_with_the_right_form() -> None:
+def test_invalid_network__is_rejected_with_the_expected_form() -> None:
     with pytest.raises(InvalidEntry, match=r"invalid network '10\.0\.0\.1/8': use CIDR"):
         AddressPolicy.parse([], denied_networks=["10.0.0.1/8"])

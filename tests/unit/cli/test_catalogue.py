@@ -1,4 +1,4 @@
-"""The committed catalogue: complete, every figure with its source, no hardware taken for two, the page up to date."""
+"""The committed catalogue: complete, with a source for every figure, unique hardware ids, and an up-to-date page."""
 
 import re
 from collections import Counter
@@ -62,7 +62,7 @@ def _figures(units: list[ComputeUnit]) -> dict[str, list[str]]:
     }
 
 
-def test_catalogue__has_one_file_for_each_profile_named_as_it(profiles: dict[str, DeviceProfile]) -> None:
+def test_catalogue__has_one_file_named_after_each_profile(profiles: dict[str, DeviceProfile]) -> None:
     assert {path.stem for path in (ROOT / PROFILES).iterdir()} == set(profiles)
 
 
@@ -80,7 +80,7 @@ def test_figures__all_have_a_source(profiles: dict[str, DeviceProfile]) -> None:
     assert without == []
 
 
-def test_figures_left_out__all_have_a_reason(profiles: dict[str, DeviceProfile]) -> None:
+def test_omitted_figures__all_have_a_reason(profiles: dict[str, DeviceProfile]) -> None:
     lines = [text for p in profiles.values() for text in p.metadata.annotations.get(LEFT_OUT, "").splitlines()]
     assert lines
     assert [line for line in lines if ": " not in line] == []
@@ -93,7 +93,7 @@ def test_ids__name_one_profile_each(bus: str, profiles: dict[str, DeviceProfile]
     assert ids
 
 
-def test_conflicting_figures__stand_side_by_side(profiles: dict[str, DeviceProfile]) -> None:
+def test_conflicting_figures__are_all_listed(profiles: dict[str, DeviceProfile]) -> None:
     (unit,) = profiles["hailo-8"].spec.compute_units
     assert [(row.value, row.basis) for row in unit.power if row.state == "Peak"] == [
         ("8.65W", "Claimed"),
@@ -108,7 +108,7 @@ def test_page__is_up_to_date(profiles: dict[str, DeviceProfile]) -> None:
     assert page == render(profiles), "run `python -m maleo_cli.catalogue --write`"
 
 
-def test_page__says_what_is_unknown_and_what_was_left_out_and_why() -> None:
+def test_page__lists_unknown_figures_and_omitted_ones_with_the_reason() -> None:
     profile = DeviceProfile.model_validate(
         {
             "metadata": {"name": "a", "annotations": {SURVEY: "A", "maleo.dev/left-out": "power 9W: a typing error"}},
@@ -139,24 +139,24 @@ def test_page__says_what_is_unknown_and_what_was_left_out_and_why() -> None:
 
 
 def test_page__prints_every_kind_of_figure_with_its_basis_and_source() -> None:
-    said = {"basis": "Claimed", "source": "a page"}
+    provenance = {"basis": "Claimed", "source": "a page"}
     unit = {
         "name": "npu",
         "type": "NPU",
-        "peak": [{"precision": "int8", "sparsity": "2:4", "rate": "2TOPS", "powerMode": "super"} | said],
-        "efficiency": [{"precision": "int8", "sparsity": "2:4", "value": "20%"} | said],
-        "memory": [{"kind": "Shared", "size": "1Gi", "bandwidth": "9GB/s"} | said],
-        "power": [{"state": "Typical", "value": "3W", "powerMode": "super"} | said],
-        "reconfiguration": [{"time": "200ms"} | said],
-        "accuracyTolerance": [{"value": "1%"} | said],
-        "weightWriting": [{"throughput": "2MB/s", "energyPerByte": "3uJ"} | said],
+        "peak": [{"precision": "int8", "sparsity": "2:4", "rate": "2TOPS", "powerMode": "super"} | provenance],
+        "efficiency": [{"precision": "int8", "sparsity": "2:4", "value": "20%"} | provenance],
+        "memory": [{"kind": "Shared", "size": "1Gi", "bandwidth": "9GB/s"} | provenance],
+        "power": [{"state": "Typical", "value": "3W", "powerMode": "super"} | provenance],
+        "reconfiguration": [{"time": "200ms"} | provenance],
+        "accuracyTolerance": [{"value": "1%"} | provenance],
+        "weightWriting": [{"throughput": "2MB/s", "energyPerByte": "3uJ"} | provenance],
         "runtimes": [
             {"name": "onnxruntime", "version": "1.17", "formats": ["onnx"], "providers": ["QNNExecutionProvider"]},
             {"name": "qnn", "formats": []},
         ],
     }
     spec = {"vendor": "V", "product": "P", "os": ["Linux"], "targets": ["camera"], "computeUnits": [unit]}
-    body = {"metadata": {"name": "a"}, "spec": spec | {"price": [{"value": "69USD"} | said]}}
+    body = {"metadata": {"name": "a"}, "spec": spec | {"price": [{"value": "69USD"} | provenance]}}
     page = render({"a": DeviceProfile.model_validate(body)})
     for row in (
         "npu | peak, int8, 2:4 sparsity, in power mode super | 2TOPS",

@@ -1,4 +1,4 @@
-"""What `maleo plan` reads: manifests, and the shipped catalogue where they need it; how it ends when it cannot."""
+"""Inputs of `maleo plan`: manifests, and the catalogue that ships where they need it; errors if they are invalid."""
 
 import sys
 from pathlib import Path
@@ -26,28 +26,28 @@ def _read(folder: Path, text: str, *profiles: str) -> Snapshot:
     return read_inputs([folder], cluster=None, profiles=profiles).snapshot
 
 
-def test_read__takes_a_profile_that_is_named_from_the_catalogue(tmp_path: Path) -> None:
+def test_read__loads_referenced_profiles_from_the_catalogue(tmp_path: Path) -> None:
     assert _read(tmp_path, _device("hailo-8")).profiles["hailo-8"].spec.vendor == "Hailo"
 
 
-def test_read__lets_manifests_count_before_the_catalogue(tmp_path: Path) -> None:
+def test_read__prefers_manifests_to_the_catalogue(tmp_path: Path) -> None:
     own = _HEAD % ("DeviceProfile", "hailo-8", "{vendor: own, product: p, computeUnits: [{name: npu, type: NPU}]}")
     alone = _read(tmp_path, _device("hailo-8") + own)
-    assert set(alone.profiles) == {"hailo-8"}  # nothing is missing: the catalogue is not read
-    beside = _read(tmp_path, _device("hailo-8") + own, "hailo-15")
-    assert beside.profiles["hailo-8"].spec.vendor == "own"
-    assert beside.profiles["hailo-15"].spec.vendor == "Hailo"
+    assert set(alone.profiles) == {"hailo-8"}  # no profile is missing: the catalogue is not read
+    both = _read(tmp_path, _device("hailo-8") + own, "hailo-15")
+    assert both.profiles["hailo-8"].spec.vendor == "own"
+    assert both.profiles["hailo-15"].spec.vendor == "Hailo"
 
 
-def test_read__names_what_is_near_in_the_catalogue_too(tmp_path: Path) -> None:
+def test_read__suggests_similar_names_of_the_catalogue(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         _read(tmp_path, _device("rockship-rk3588"))
-    told = 'spec.declared[0].profile: "rockship-rk3588": DeviceProfile not found: did you mean rockchip-rk3588'
-    assert told in str(caught.value)
+    message = 'spec.declared[0].profile: "rockship-rk3588": DeviceProfile not found: did you mean rockchip-rk3588'
+    assert message in str(caught.value)
     assert caught.value.exit_code == 2
 
 
-def test_read__of_no_cluster_names_the_file_and_the_flag(tmp_path: Path) -> None:
+def test_missing_kubeconfig__is_reported_with_the_file_and_the_flag(tmp_path: Path) -> None:
     with pytest.raises(Failure) as caught:
         Connection(tmp_path / "none").open()
     assert str(caught.value) == (
@@ -62,7 +62,7 @@ spec: {taints: [{key: dedicated, value: npu, effect: NoSchedule}]}
 """
 
 
-def test_read__lets_slots_tolerate_what_values_of_the_chart_say_else_the_cluster(tmp_path: Path) -> None:
+def test_read__takes_tolerations_from_the_values_file_or_else_the_cluster(tmp_path: Path) -> None:
     file, values = tmp_path / "m.yaml", tmp_path / "values.yaml"
     file.write_text(_TAINTED, encoding="utf-8")
     values.write_text("slots: {tolerations: [{key: dedicated, operator: Exists}]}\n", encoding="utf-8")
@@ -80,7 +80,7 @@ def test_read__lets_slots_tolerate_what_values_of_the_chart_say_else_the_cluster
 @pytest.mark.parametrize(
     "slots", ["7", "{tolerations: dedicated}", "{tolerations: [dedicated]}", "{tolerations: {a: b}}"]
 )
-def test_read__refuses_values_that_hold_no_list_of_tolerations(tmp_path: Path, slots: str) -> None:
+def test_read__rejects_values_without_a_list_of_tolerations(tmp_path: Path, slots: str) -> None:
     (tmp_path / "m.yaml").write_text(_TAINTED, encoding="utf-8")
     (tmp_path / "values.yaml").write_text(f"slots: {slots}\n", encoding="utf-8")
     with pytest.raises(Failure, match=r"slots\.tolerations: not a list of tolerations") as caught:
@@ -88,7 +88,7 @@ def test_read__refuses_values_that_hold_no_list_of_tolerations(tmp_path: Path, s
     assert caught.value.exit_code == 2
 
 
-def test_main__puts_its_name_before_every_mistake_and_none_before_a_remedy(
+def test_main__prefixes_every_error_but_no_remedy_with_its_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [MUST_FAIL / f"{name}.yaml" for name in ("rate-of-zero", "link-without-bandwidth")]

@@ -1,4 +1,4 @@
-"""What the commands make of a cluster: what missions serve by is held, and `maleo explain` tells it."""
+"""Snapshots of a live cluster: an active Placement is the current plan, and `maleo explain` reports it."""
 
 import shlex
 from dataclasses import replace
@@ -54,7 +54,7 @@ def _placement(of: Plan, *, revision: int) -> Placement:
 
 
 def _cluster(*, active: int) -> tuple[Manifests, Plan]:
-    """Revision 1 is what planning says, 2 all of it on the drone."""
+    """Return a cluster and the best plan; revision 1 is that plan, revision 2 runs completely on the drone."""
     read = load([ROOT / file for file in FILES])
     verdict = plan(from_manifests(read), KEY)
     assert isinstance(verdict, Feasible)
@@ -74,7 +74,7 @@ def _cluster(*, active: int) -> tuple[Manifests, Plan]:
     return Manifests(found, read.nodes), verdict.plan
 
 
-def test_active_placement__is_held_so_that_leaving_it_is_a_move() -> None:
+def test_active_placement__is_the_current_plan_and_leaving_it_costs_a_move() -> None:
     cluster, best = _cluster(active=2)
     snapshot = snapshot_of(cluster)
     assert snapshot.current_plans[KEY].mode == "Local"
@@ -82,12 +82,12 @@ def test_active_placement__is_held_so_that_leaving_it_is_a_move() -> None:
     assert isinstance(verdict, Feasible)
     assert verdict.plan.mode == best.mode  # worth the move
     assert verdict.plan.terms["move"] < 0
-    stays = plan(snapshot_of(_cluster(active=1)[0]), KEY)
-    assert isinstance(stays, Feasible)
-    assert "move" not in stays.plan.terms
+    unchanged = plan(snapshot_of(_cluster(active=1)[0]), KEY)
+    assert isinstance(unchanged, Feasible)
+    assert "move" not in unchanged.plan.terms
 
 
-def test_no_active_revision__nothing_is_held() -> None:
+def test_no_active_revision__gives_no_current_plan() -> None:
     cluster, _ = _cluster(active=7)
     assert snapshot_of(cluster).current_plans == {}
 
@@ -105,8 +105,8 @@ def test_explain__begins_with_what_the_operator_reports() -> None:
     assert "Partitions: drone-a1 accel/npu [0..2] > edge-a1 accel/npu [3..31]" in lines
 
 
-def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
-    """The operator moved away from a slow link: by declared figures the plan that it left would be recommended."""
+def test_measurements_of_the_last_decision__are_used_and_reported() -> None:
+    """The operator moved away from a slow link; with declared figures, the former plan would be recommended."""
     cluster, best = _cluster(active=2)
     slow = Observations(
         bandwidth={("drone-a1", "edge-a1"): Estimate(1e4, 1e3, Basis.MEASURED, "slots")},
@@ -135,7 +135,7 @@ def test_figures_of_the_last_decision__are_planned_by_and_told() -> None:
     assert f"Last decision: LatencyDrift, inputs {digest}" in describe(decided, None, None)
 
 
-def test_figures_of_a_decision__are_those_of_the_nodes_that_matter_where_there_are_many() -> None:
+def test_recorded_measurements__are_limited_to_those_of_the_relevant_nodes() -> None:
     many = {
         (f"n{a}", f"n{b}"): Estimate(1e6 + a, 0.0, Basis.MEASURED, "s") for a in range(20) for b in range(20) if a != b
     }
@@ -157,7 +157,7 @@ def _connect(monkeypatch: pytest.MonkeyPatch, reader: str) -> None:
 
 
 def _read(_access: Access, _system_namespace: str) -> Manifests:
-    """As if this were what an API server holds: a mission that serves, and one of another team that cannot."""
+    """Return the objects of a fake API server: a mission that serves, and an infeasible one of another team."""
     cluster, _ = _cluster(active=1)
     mission = cluster.of(Mission)[KEY]
     metadata = mission.metadata.model_copy(update={"namespace": "team-b", "name": "hopeless"})
@@ -166,7 +166,7 @@ def _read(_access: Access, _system_namespace: str) -> Manifests:
     return replace(cluster, resources={**cluster.resources, "Mission": missions})
 
 
-def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_of_a_cluster__exits_by_the_result_of_the_selected_missions(monkeypatch: pytest.MonkeyPatch) -> None:
     _connect(monkeypatch, "maleo_cli.commands.plan.read_cluster")
 
     def ends(*arguments: str) -> int:
@@ -175,7 +175,7 @@ def test_plan_of_a_cluster__ends_by_what_was_asked_about_alone(monkeypatch: pyte
         return result.exit_code
 
     mine = ["-f", str(ROOT / "examples/missions/drone-patrol.yaml")]
-    assert ends() == 1, "nobody's in particular: all of them"
+    assert ends() == 1, "no mission is selected: all of them count"
     assert ends(*mine) == 0
     assert ends("--set", "drone-patrol.objectives.latency.atMost=110ms") == 0
     assert ends("--set", "drone-patrol.model.name=none") == 1
@@ -207,7 +207,7 @@ def _connect_explain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explain, "Reader", _ReaderOfManifests)
 
 
-def test_explain__reports_what_the_operator_decided_without_planning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain__reports_the_decision_of_the_operator_without_planning(monkeypatch: pytest.MonkeyPatch) -> None:
     _connect_explain(monkeypatch)
     result = CliRunner().invoke(app, ["explain", "drone-patrol", "-n", "default"])
     assert result.exit_code == 0, result.stdout
@@ -218,13 +218,13 @@ def test_explain__reports_what_the_operator_decided_without_planning(monkeypatch
     assert result.stdout.endswith("Alternatives: maleo explain drone-patrol -n default --plan\n")
 
 
-def test_explain__ends_with_code_1_if_the_mission_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_explain__exits_with_code_1_if_the_mission_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     _connect_explain(monkeypatch)
     monkeypatch.setattr("maleo_cli.commands.explain.is_ready", lambda _: False)
     assert CliRunner().invoke(app, ["explain", "drone-patrol", "-n", "default"]).exit_code == 1
 
 
-def test_commands_that_are_hinted_at__can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_suggested_commands__can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
     _connect_explain(monkeypatch)
     where = ["--kubeconfig", "/my clusters/field", "--context", "lab"]
     given = ["drone-patrol", "-n", "default", *where, "--system-namespace", "maleo-2"]

@@ -14,10 +14,10 @@ _HEAVY = {"numpy", "scipy", "onnx", "onnxruntime", "aiohttp", "yaml", "pydantic"
 
 
 def _imported(code: str) -> set[str]:
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys\nprint(*sys.modules)"], capture_output=True, text=True, check=True
     )
-    return set(told.stdout.splitlines()[-1].split())
+    return set(result.stdout.splitlines()[-1].split())
 
 
 def test_help__imports_none_of_the_libraries_of_its_commands() -> None:
@@ -36,10 +36,10 @@ def test_replanning__imports_no_optimizer_and_no_model_runtime() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_command__is_found_and_told_in_the_words_of_its_own_help(name: str) -> None:
-    said, command = COMMANDS[name][1], load_command(name)
+def test_command__is_listed_with_the_beginning_of_its_own_help(name: str) -> None:
+    summary, command = COMMANDS[name][1], load_command(name)
     if not hasattr(command, "commands"):
-        assert " ".join(command.help.split()).startswith(said)
+        assert " ".join(command.help.split()).startswith(summary)
     assert f"  {name} " in CliRunner().invoke(app, ["--help"]).stdout
 
 
@@ -79,26 +79,26 @@ def test_command_without_its_packages__names_the_extra_to_install(missing: str, 
     assert extra in tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
 
 
-def test_missing_module_of_maleo__is_a_fault_and_no_missing_extra() -> None:
+def test_missing_module_of_maleo__is_not_reported_as_a_missing_extra() -> None:
     code = _WITHOUT.format(missing={"maleo_planner"}, words=["plan"])
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "No module named 'maleo_planner'" in run.stderr
     assert "install the extra" not in run.stderr
 
 
-def test_planning_and_explaining__need_nothing_beyond_the_extra_of_the_command_line() -> None:
+def test_plan_and_explain__need_only_the_cli_extra() -> None:
     unneeded = {"onnx", "onnxruntime", "kopf", "cryptography", "prometheus_client", "uv", "helm_python"}
     modules = (f"maleo_cli.commands.{name}" for name in ("explain", "install", "plan", "replay"))
     assert _imported(f"import {', '.join(modules)}") & unneeded == set()
 
 
-def test_version__is_that_of_the_package() -> None:
-    told = CliRunner().invoke(app, ["--version"])
-    assert (told.exit_code, told.stdout.split()[0]) == (0, "maleo")
-    assert told.stdout.split()[1][0].isdigit()
+def test_version__is_the_version_of_the_package() -> None:
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout.split()[0]) == (0, "maleo")
+    assert result.stdout.split()[1][0].isdigit()
 
 
-def test_unknown_command__is_wrong_use() -> None:
-    told = CliRunner().invoke(app, ["plon"])
-    assert told.exit_code == 2
-    assert "plon" in told.output
+def test_unknown_command__exits_with_code_2() -> None:
+    result = CliRunner().invoke(app, ["plon"])
+    assert result.exit_code == 2
+    assert "plon" in result.output

@@ -1,4 +1,4 @@
-"""The demo's last page: it fits a terminal, and says what did not hold."""
+"""Report of the demo: its page fits a terminal and names failures."""
 
 import json
 from dataclasses import replace
@@ -60,7 +60,7 @@ _PLACEMENT = {
 }  # fmt: skip
 
 
-def test_facts__are_the_figures_of_one_revision_each_in_its_place() -> None:
+def test_facts__contain_the_figures_of_one_revision() -> None:
     asked = [Sample(0.0, 1.0, revision=1, variant="fp32")]
     asked += [Sample(0.0, seconds, revision=2, variant="fp32") for seconds in (0.040, 0.041, 0.060)]
     facts = PlacementFacts.of(_MISSION, _PLACEMENT, asked)
@@ -109,7 +109,7 @@ def test_page__fits_a_terminal_of_100_columns_and_is_one_page() -> None:
     assert len(lines) <= 40
 
 
-def test_page__says_what_requests_went_through_and_when_no_link_was_slowed() -> None:
+def test_page__states_the_route_of_requests_and_that_no_link_was_slowed() -> None:
     page = _report(route="kubectl proxy and the API server", drift={}, moves=[]).page()
     assert (
         "  sent through kubectl proxy and the API server; observed values are measured at the mission's entry\n" in page
@@ -133,18 +133,18 @@ def test_page__names_writes_and_failures() -> None:
     ("changes", "passed"),
     [
         ({}, True),
-        ({"quiet_minute": {}}, True),  # nobody could count
+        ({"quiet_minute": {}}, True),  # writes could not be counted
         ({"requests": {"sent": 10, "failed": 1, "wrong": 0}}, False),
         ({"requests": {"sent": 10, "failed": 0, "wrong": 1}}, False),
         ({"requests": {"sent": 0, "failed": 0, "wrong": 0}}, False),
         ({"quiet_minute": {"seconds": 60.0, "writes": 1, "by_kind": {}}}, False),
     ],
 )
-def test_demo__passes_only_when_all_holds(changes: dict[str, Any], passed: bool) -> None:
+def test_demo__passes_only_if_all_checks_hold(changes: dict[str, Any], passed: bool) -> None:
     assert _report(**changes).passed is passed
 
 
-def test_file__says_the_same_as_the_page(tmp_path: Path) -> None:
+def test_file__has_the_same_facts_as_the_page(tmp_path: Path) -> None:
     _report().write(tmp_path / "build/report.json")
     written = json.loads((tmp_path / "build/report.json").read_text(encoding="utf-8"))
     assert (written["requests"]["sent"], written["total_s"]) == (1081, 201.4)

@@ -1,4 +1,4 @@
-"""One command at a time, and nothing left over: what `up` and `down` do with what an earlier command recorded."""
+"""Devcluster commands: one at a time, and `down` removes everything that earlier commands recorded."""
 
 import fcntl
 import json
@@ -19,7 +19,7 @@ _WORKER = "{role: worker, labels: {maleo.dev/name: a}}"
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folders:
-    """Of a cluster without networks and cgroups, which only root may touch."""
+    """Return the folders of a cluster without networks and cgroups, which require root."""
     monkeypatch.setattr(host, "check_machine", lambda: None)
     monkeypatch.setattr(network, "remove", lambda _nodes: None)
     monkeypatch.setattr(cluster, "remove_cgroups", lambda _node: None)
@@ -33,18 +33,18 @@ def _record(folders: Folders, processes: list[Process], **facts: Any) -> None:
     (folders.state / "state.json").write_text(json.dumps(record), encoding="utf-8")
 
 
-def test_second_command__is_refused_while_the_first_is_at_work(folders: Folders) -> None:
-    with folders.lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+def test_second_command__is_rejected_while_the_first_runs(folders: Folders) -> None:
+    with folders.lock.open("w") as lock_file:
+        fcntl.flock(lock_file, fcntl.LOCK_EX)
         with pytest.raises(NoCluster, match="another `maleo cluster` command is running"):
             cluster.down(folders)
-    cluster.down(folders)  # the lock goes with who held it
+    cluster.down(folders)  # the lock is released with its holder
 
 
-def test_down__ends_what_a_crash_left_behind_and_puts_everything_back(
+def test_down__removes_the_remains_of_a_crash_and_restores_settings(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """`up` was killed half-way: programs run, settings are changed, there is no kubeconfig yet."""
+    """`up` was killed half-way: programs run, settings are changed, and the kubeconfig does not exist yet."""
     left = [start(name, ["sleep", "600"], folder=folders.state / "nodes") for name in ("node-drone-1", "etcd")]
     restored: list[dict[str, str]] = []
     monkeypatch.setattr(host, "restore_settings", restored.append)
@@ -61,7 +61,7 @@ def test_down__ends_what_a_crash_left_behind_and_puts_everything_back(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["lock"]
 
 
-def test_down__never_ends_a_process_that_only_has_an_old_id(folders: Folders, tmp_path: Path) -> None:
+def test_down__never_stops_another_process_that_reuses_a_pid(folders: Folders, tmp_path: Path) -> None:
     other = start("other", ["sleep", "600"], folder=tmp_path / "log")
     _record(folders, [Process("etcd", other.pid, started="1", log=other.log)])
     cluster.down(folders)
@@ -70,13 +70,13 @@ def test_down__never_ends_a_process_that_only_has_an_old_id(folders: Folders, tm
     assert not other.running
 
 
-def test_down__of_nothing_is_fine(folders: Folders) -> None:
+def test_down__without_a_cluster_succeeds(folders: Folders) -> None:
     cluster.down(folders)
     with pytest.raises(NoCluster, match="no devcluster is running: start one with `maleo cluster up`"):
         Cluster.current(folders)
 
 
-def test_node__that_is_not_there_is_named_with_those_that_are(folders: Folders) -> None:
+def test_unknown_node__is_rejected_with_the_known_nodes(folders: Folders) -> None:
     _record(folders, [], kubeconfig="k", audit_log="a", programs="p")
     with pytest.raises(NoCluster, match="unknown node 'edge-9': the nodes are drone-1"):
         Cluster.current(folders).kill_node("edge-9")
@@ -85,7 +85,7 @@ def test_node__that_is_not_there_is_named_with_those_that_are(folders: Folders) 
 def test_node_started_by_another_command__is_not_forgotten(
     folders: Folders, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Two who hold the same cluster each start a node: `down` must know both."""
+    """Two handles of the same cluster each start a node: `down` must stop both."""
     nodes = [Node("drone-1", 1, {}), Node("edge-1", 2, {})]
     log = tmp_path / "log"
     ended = [Process(f"node-{node.name}", pid=2**22 + 1, started="1", log=log) for node in nodes]
@@ -129,7 +129,7 @@ def test_kind_configuration__gives_a_node_for_each_worker() -> None:
         ),
     ],
 )
-def test_kind_configuration__that_is_none_says_what_it_needs(text: str, words: str) -> None:
+def test_invalid_kind_configuration__is_rejected_with_the_requirement(text: str, words: str) -> None:
     with pytest.raises(InvalidTopology, match=rf"^mine\.yaml: .*{words}"):
         parse(text, source="mine.yaml")
 

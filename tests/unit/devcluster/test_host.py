@@ -1,4 +1,4 @@
-"""What a devcluster asks of the machine: refusals that say what to do, consent before changes, all put back."""
+"""Requirements of a devcluster on the machine: errors with a remedy, consent before changes, and their reversal."""
 
 import stat
 from pathlib import Path
@@ -14,7 +14,7 @@ from maleo_devcluster.host import Unsuitable
 
 
 class Asked:
-    """Answers every question with `consent`, and keeps it."""
+    """Consent prompt that answers every question with `consent` and records it."""
 
     def __init__(self, *, consent: bool) -> None:
         self.consent = consent
@@ -27,7 +27,7 @@ class Asked:
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """/proc/sys of a machine that needs two changes; it has no kernel.keys."""
+    """Return a fake /proc/sys that needs two changes and has no kernel.keys."""
     there = {
         "net.ipv4.ip_forward": "0", "fs.inotify.max_user_instances": "8192", "vm.overcommit_memory": "0",
         "vm.panic_on_oom": "0", "kernel.panic": "10", "kernel.panic_on_oops": "1",
@@ -50,19 +50,19 @@ def _read(folder: Path) -> dict[str, str]:
     ],
 )
 @pytest.mark.parametrize("arguments", [["up", "--yes"], ["down"]])
-def test_unsuitable_machine__is_refused_with_what_to_do(
+def test_unsuitable_machine__is_rejected_with_the_remedy(
     monkeypatch: pytest.MonkeyPatch, system: str, user: int, words: str, arguments: list[str]
 ) -> None:
     monkeypatch.setattr(host.sys, "platform", system)
     monkeypatch.setattr(host.os, "geteuid", lambda: user)
-    refused = CliRunner().invoke(app, ["cluster", *arguments]).exception
-    assert isinstance(refused, Failure)
-    assert refused.exit_code == command.UNSUITABLE
+    failure = CliRunner().invoke(app, ["cluster", *arguments]).exception
+    assert isinstance(failure, Failure)
+    assert failure.exit_code == command.UNSUITABLE
     with pytest.raises(Failure, match=words):
-        raise refused
+        raise failure
 
 
-def test_settings__are_asked_for_by_name_and_put_back(settings: Path) -> None:
+def test_settings__are_changed_with_consent_and_restored(settings: Path) -> None:
     before, asked = _read(settings), Asked(consent=True)
     former = host.change_settings(asked)
     assert asked.questions == ["Set net.ipv4.ip_forward=1, vm.overcommit_memory=1 until `maleo cluster down`?"]
@@ -72,14 +72,14 @@ def test_settings__are_asked_for_by_name_and_put_back(settings: Path) -> None:
     assert _read(settings) == before
 
 
-def test_settings__without_consent_nothing_is_changed(settings: Path) -> None:
+def test_settings__are_unchanged_without_consent(settings: Path) -> None:
     before = _read(settings)
     with pytest.raises(Unsuitable, match=r"_memory=1: allow it with --yes or MALEO_YES=1; nothing was changed"):
         host.change_settings(Asked(consent=False))
     assert _read(settings) == before
 
 
-def test_settings__of_a_machine_that_has_them_need_no_question(settings: Path) -> None:
+def test_settings__that_are_already_set_need_no_consent(settings: Path) -> None:
     host.change_settings(Asked(consent=True))
     asked = Asked(consent=False)
     assert host.change_settings(asked) == {}
@@ -88,7 +88,7 @@ def test_settings__of_a_machine_that_has_them_need_no_question(settings: Path) -
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH of its own, with an apt-get that notes how it was called."""
+    """Return the only folder in PATH, with an apt-get that records its arguments."""
     monkeypatch.setenv("PATH", str(tmp_path))
     apt = tmp_path / "apt-get"
     apt.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n', encoding="utf-8")
@@ -116,7 +116,7 @@ def test_packages__of_another_distribution_are_named(path: Path) -> None:
     assert asked.questions == []
 
 
-def test_mount_points__go_again_unless_somebody_uses_them(tmp_path: Path) -> None:
+def test_mount_points__are_removed_unless_in_use(tmp_path: Path) -> None:
     (tmp_path / "var").mkdir()
     wanted = [str(tmp_path / "var/lib/kubelet"), str(tmp_path / "etc/cni/net.d")]
     made = host.make_mount_points(wanted)
@@ -135,7 +135,7 @@ def test_mount_points__go_again_unless_somebody_uses_them(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("given", "option", "consent"), [("1", False, True), ("", True, True), ("", False, False), ("0", False, False)]
 )
-def test_consent__is_the_option_or_the_variable_and_nobody_is_asked_without_a_terminal(
+def test_consent__without_a_terminal_is_the_option_or_the_variable(
     monkeypatch: pytest.MonkeyPatch, given: str, option: bool, consent: bool
 ) -> None:
     monkeypatch.setenv("MALEO_YES", given)

@@ -1,4 +1,4 @@
-"""One Dockerfile for each component, none of which runs as root by itself."""
+"""One Dockerfile for each component, none of which runs as root by default."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def test_dockerfile__is_small_takes_any_base_and_is_not_root(component: str) -> 
     lines = (ROOT / COMPONENTS[component] / "Dockerfile").read_text(encoding="utf-8").splitlines()
     verbs = [line.split()[0] for line in lines if line and not line.startswith(("#", " "))]
     assert verbs[:2] == ["ARG", "FROM"]
-    assert lines.count("ARG BASE") == 2, "no default: a base is named by whoever builds, and recorded in the image"
+    assert lines.count("ARG BASE") == 2, "no default: the builder names a base, which is recorded in the image"
     assert "LABEL org.opencontainers.image.base.name=${BASE}" in lines
     run = [line for line in lines if line.startswith("RUN")]
     assert all(line.startswith("RUN python3 -m compileall ") for line in run), "building needs no network"
@@ -23,8 +23,8 @@ def test_dockerfile__is_small_takes_any_base_and_is_not_root(component: str) -> 
     assert user.split(":")[0] not in ("0", "root")
 
 
-def test_folders__hold_all_that_any_builder_of_images_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a cluster of the user's own: no cluster and no root; the packages of Python are stood in for."""
+def test_folders__contain_all_that_an_image_builder_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an existing cluster: needs neither a devcluster nor root; Python packages are faked."""
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "aiohttp.py").touch()

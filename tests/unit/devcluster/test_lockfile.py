@@ -21,7 +21,7 @@ bare==1.0
 """
 
 
-def test_select__takes_entries_whole_with_marker_and_hashes() -> None:
+def test_select__keeps_entries_with_marker_and_hashes() -> None:
     chosen = select(_LOCK, ["numpy==2.4.6", "aiohttp==3.14.5 ; sys_platform == 'linux'"])
     assert chosen.splitlines() == [
         "numpy==2.4.6 ; python_full_version < '3.12' \\",
@@ -33,7 +33,7 @@ def test_select__takes_entries_whole_with_marker_and_hashes() -> None:
     ]
 
 
-def test_select__compares_names_as_indexes_do() -> None:
+def test_select__normalizes_package_names() -> None:
     assert select(_LOCK, ["typing-extensions==4.1"]).startswith("Typing_Extensions==4.1")
 
 

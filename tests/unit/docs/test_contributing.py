@@ -55,13 +55,13 @@ def _slug(heading: str) -> str:
 # ------------------------------------------------------------------------------------------------ CONTRIBUTING
 
 
-def test_targets__are_those_of_the_makefile() -> None:
+def test_targets__exist_in_the_makefile() -> None:
     named = {target for code in _code(_CONTRIBUTING) for target in re.findall(r"\bmake ([a-z0-9-]+)", code)}
     assert {"lint", "unit", "cluster", "wheel", "e2e", "kind", "test", "crds"} <= named
     assert named <= _TARGETS
 
 
-def test_paths__lead_to_something() -> None:
+def test_paths__exist() -> None:
     named = {word.rstrip(".,;") for code in _code(_CONTRIBUTING) for word in code.split() if "/" in word}
     named -= {word for word in named if word.startswith("maleo_") or "=" in word}
     assert len(named) > 30
@@ -110,7 +110,7 @@ def test_links__lead_to_a_file_and_a_heading(page: Path) -> None:
 # ------------------------------------------------------------------------------------------------ commits
 
 
-def test_areas__are_those_of_the_check() -> None:
+def test_areas__match_the_check() -> None:
     section = _CONTRIBUTING.partition("| area | covers |")[2].partition("\n\n")[0]
     named = [name for row in _tables(section) for name in re.findall(r"`([a-z0-9]+)`", row[0])]
     assert sorted(named) == sorted(_COMMIT["AREAS"])
@@ -163,7 +163,7 @@ def test_good_message__is_accepted(message: str) -> None:
     ],
 )
 def test_bad_message__is_rejected_with_its_problem(message: str, problem: str) -> None:
-    assert any(problem in told for told in _COMMIT["check"](message))
+    assert any(problem in reported for reported in _COMMIT["check"](message))
 
 
 # ------------------------------------------------------------------------------------------------ hooks and CI
@@ -294,7 +294,7 @@ def test_examples__have_the_plans_that_their_page_lists() -> None:
         assert result == (f"{plan['mode']}, {plan['variant']}, {nodes}" if plan["feasible"] else "none"), mission
 
 
-def test_commands_of_the_examples__answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_commands_of_the_examples__succeed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The first one, which plans the whole fleet, is the README's, and run by its test."""
     monkeypatch.chdir(ROOT)
     page = (ROOT / "examples/README.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the documentation says of the project, held against the project."""
+"""The documentation is compared with the project."""
 
 import re
 import runpy
@@ -22,14 +22,14 @@ _PROGRAMS = ("crds", "lib", "planner", "operator", "node_agent", "runtime", "cli
 
 
 def _modules(folder: str) -> set[str]:
-    """Below `folder`, but for packages that have a section of their own."""
+    """Return the modules below `folder`, except those of packages with a section of their own."""
     found = [path.relative_to(ROOT / folder) for path in (ROOT / folder).rglob("*.py") if path.name != "__init__.py"]
     apart = [Path(other).relative_to(folder) for other in _NAMED if other.startswith(f"{folder}/")]
     return {str(path.with_suffix("")) for path in found if not any(path.is_relative_to(other) for other in apart)}
 
 
 @pytest.mark.parametrize("folder", _NAMED)
-def test_map__names_every_module_once_and_nothing_that_is_gone(folder: str) -> None:
+def test_map__lists_exactly_the_existing_modules(folder: str) -> None:
     cells = [line.split("|")[1] for line in _NAMED[folder].splitlines() if line.startswith("| `")]
     named = re.findall(r"`([^`]+)`", "".join(cells))
     assert sorted(named) == sorted(_modules(folder))
@@ -40,7 +40,7 @@ def test_map__has_every_package_of_the_programs() -> None:
     assert packages <= set(_NAMED)
 
 
-def test_reference_pages__are_those_of_the_code() -> None:
+def test_reference_pages__match_the_code() -> None:
     for name, text in REFERENCE["pages"]().items():
         assert (ROOT / "docs/reference" / name).read_text(encoding="utf-8") == text, "run `make references`"
 
@@ -56,8 +56,8 @@ def test_metrics__are_all_documented(program: str) -> None:
 
 def test_system_packages__are_all_documented() -> None:
     text = (ROOT / "docs/dependencies.md").read_text(encoding="utf-8")
-    told = set(re.findall(r"[a-z][a-z0-9-]+", text.partition("System packages")[2].partition("\n\n")[0]))
-    assert {*host.PROGRAMS.values(), "containernetworking-plugins", "prometheus"} <= told
+    listed = set(re.findall(r"[a-z][a-z0-9-]+", text.partition("System packages")[2].partition("\n\n")[0]))
+    assert {*host.PROGRAMS.values(), "containernetworking-plugins", "prometheus"} <= listed
 
 
 def test_python_packages__have_a_row_and_a_pin_each() -> None:
@@ -86,17 +86,17 @@ def test_commands_of_the_devcluster__are_all_documented() -> None:
     assert names <= set(re.findall(r"[a-z]+(?:-[a-z]+)?", rows.replace("`maleo cluster", "`")))
 
 
-def test_readme__shows_what_the_planner_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lines that it quotes, in their order, from the repository's own folder."""
+def test_readme__quotes_the_output_of_the_planner(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The quoted lines appear in this order when the command runs in the repository."""
     monkeypatch.chdir(ROOT)
     shown = (ROOT / "README.md").read_text(encoding="utf-8").split("$ maleo plan ", 1)[1].split("\n...", 1)[0]
     command, *quoted = shown.splitlines()
-    told = [line.rstrip() for line in CliRunner().invoke(maleo, ["plan", *command.split()]).output.splitlines()]
+    printed = [line.rstrip() for line in CliRunner().invoke(maleo, ["plan", *command.split()]).output.splitlines()]
     assert quoted
-    assert [line for line in told if line in quoted] == quoted
+    assert [line for line in printed if line in quoted] == quoted
 
 
-def test_inference_protocol__names_tests_that_there_are() -> None:
+def test_inference_protocol__names_existing_tests() -> None:
     text = (ROOT / "docs/reference/inference-protocol.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
     assert named
@@ -104,7 +104,7 @@ def test_inference_protocol__names_tests_that_there_are() -> None:
         assert f"def {test}(" in (ROOT / path).read_text(encoding="utf-8"), test
 
 
-def test_claims_of_security__name_tests_and_policies_that_are_there() -> None:
+def test_security_claims__name_existing_tests_and_policies() -> None:
     text = (ROOT / "docs/security.md").read_text(encoding="utf-8")
     tests = re.findall(r"`(tests/[^`:]+)(?:::(\w+))?`", text)
     assert len(tests) > 10
@@ -117,7 +117,7 @@ def test_claims_of_security__name_tests_and_policies_that_are_there() -> None:
     assert all(f"metadata: {{name: {name}}}" in policies for name in named)
 
 
-def test_planners_readme__shows_code_that_runs(
+def test_readme_of_the_planner__shows_code_that_runs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
@@ -126,7 +126,7 @@ def test_planners_readme__shows_code_that_runs(
     assert " ms\n" in capsys.readouterr().out
 
 
-def test_planners_face__is_whole() -> None:
+def test_public_names_of_the_planner__exist() -> None:
     names = maleo_planner.__all__
     assert len(names) == len(set(names))
     assert all(hasattr(maleo_planner, name) for name in names)

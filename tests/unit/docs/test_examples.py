@@ -1,4 +1,4 @@
-"""The examples as people would use them: they load, name only what exists, and plan as their comments tell."""
+"""The examples as users run them: they load, refer only to existing objects, and have the documented plans."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def demo() -> Snapshot:
 
 
 @pytest.mark.parametrize("which", ["fleet", "demo"])
-def test_examples__name_only_what_there_is(which: str, request: pytest.FixtureRequest) -> None:
+def test_examples__refer_only_to_existing_objects(which: str, request: pytest.FixtureRequest) -> None:
     snapshot: Snapshot = request.getfixturevalue(which)
     declared = {d.profile for device in snapshot.devices.values() for d in device.spec.declared}
     nodes = {device.spec.node_name for device in snapshot.devices.values()}
@@ -80,7 +80,7 @@ _MISSIONS = {
 
 @pytest.mark.parametrize("name", _MISSIONS)
 def test_latency__can_be_judged_at_the_missions_own_demand(name: str) -> None:
-    """A window that never holds its samples would leave LatencyMet Unknown for ever."""
+    """A window that never holds its samples would leave LatencyMet Unknown forever."""
     spec = _MISSIONS[name].spec
     assert spec.objectives.latency is not None
     window = parse(DURATION, spec.objectives.latency.window)
@@ -100,19 +100,19 @@ _PLANS = {
 }
 
 
-def test_missions__are_placed_together_as_they_tell(fleet: Snapshot) -> None:
+def test_missions__are_placed_together_as_documented(fleet: Snapshot) -> None:
     verdicts = plan_all(fleet)
     placed = {key: v.plan for key, v in verdicts.items() if isinstance(v, Feasible)}
     assert {k.removeprefix("default/"): (p.mode, p.variant, p.nodes) for k, p in placed.items()} == _PLANS
-    refused = {key: v for key, v in verdicts.items() if isinstance(v, Infeasible)}
-    assert list(refused) == ["default/uam-detect-avoid"]
-    verdict = refused["default/uam-detect-avoid"]
+    infeasible = {key: v for key, v in verdicts.items() if isinstance(v, Infeasible)}
+    assert list(infeasible) == ["default/uam-detect-avoid"]
+    verdict = infeasible["default/uam-detect-avoid"]
     assert verdict.blockers[0].code == "LatencyTooTight"
     assert [r.objective for r in verdict.relaxations] == ["latency"]
 
 
 def test_demo__is_predicted_to_have_its_mean_as_its_median(demo: Snapshot) -> None:
-    """The report calls it so."""
+    """The report of the demo states this."""
     mission = demo.missions[_DEMO].model_dump(by_alias=True)
     mission["spec"]["objectives"]["latency"]["percentile"] = 50
     verdict = plan(replace(demo, missions={_DEMO: Mission.model_validate(mission)}), _DEMO)
@@ -121,7 +121,7 @@ def test_demo__is_predicted_to_have_its_mean_as_its_median(demo: Snapshot) -> No
     assert verdict.plan.latency_mean.sigma > 0
 
 
-def test_demo__cuts_inside_the_network_and_comes_home_when_the_link_is_slow(demo: Snapshot) -> None:
+def test_demo__splits_the_model_and_moves_back_when_the_link_is_slow(demo: Snapshot) -> None:
     fast = plan(demo, _DEMO)
     assert isinstance(fast, Feasible)
     assert (fast.plan.mode, fast.plan.nodes) == ("Split", ("drone-1", "edge-1"))

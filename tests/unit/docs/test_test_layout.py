@@ -87,7 +87,7 @@ def _named() -> frozenset[str]:
 
 
 def _mirrored(file: Path) -> str | None:
-    """Return the module that the name of a test file stands for, None where there is none."""
+    """Return the module that the name of a test file stands for, or None."""
     level, area, *rest = file.relative_to(ROOT / "tests").parts
     if level not in LEVELS or area not in PACKAGES or not rest:
         return None

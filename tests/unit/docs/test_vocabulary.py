@@ -1,4 +1,4 @@
-"""Words of the former vocabulary do not come back: everywhere the standard terms of the glossary are used."""
+"""Former words of the glossary are not used again: the standard terms are used everywhere."""
 
 import re
 import subprocess

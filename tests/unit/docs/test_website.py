@@ -46,7 +46,7 @@ def test_dead_link__fails_the_build_with_file_and_line(tmp_path: Path) -> None:
         ("<article><pre><code>either:\n- this</code></pre></article>", None),
     ],
 )
-def test_check__names_what_is_wrong_with_a_page(tmp_path: Path, body: str, finding: str | None) -> None:
+def test_check__names_the_problem_of_a_page(tmp_path: Path, body: str, finding: str | None) -> None:
     findings = _findings(
         tmp_path, index=f"{_menu('index.html')}{_menu('there.html')}{body}", there='<h2 id="plan"></h2>'
     )

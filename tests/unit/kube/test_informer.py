@@ -1,4 +1,4 @@
-"""What an informer knows when lists, watches and answers to writes overtake each other."""
+"""State of an informer when lists, watches and responses to writes arrive out of order."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -14,7 +14,7 @@ from maleo_kube.resources import MISSIONS, Kind
 
 
 class _Server:
-    """A list shows what was there when it was asked for, and arrives when `answer` is set."""
+    """Server whose lists show the state at the request, and arrive when `answer` is set."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
@@ -33,18 +33,18 @@ def _item(version: int, name: str = "watch", uid: str = "a") -> Object:
 
 
 class _World:
-    """An informer that knows `known`, and a list of `listed` at `version` that is on its way."""
+    """Informer that knows the objects `known`, with lists that arrive later."""
 
     def __init__(self, *known: Object) -> None:
         self.server = _Server()
-        self.heard: list[tuple[str, str | None]] = []
-        self.informer = Informer(cast("Client", self.server), MISSIONS, on_change=self._note)
+        self.changes: list[tuple[str, str | None]] = []
+        self.informer = Informer(cast("Client", self.server), MISSIONS, on_change=self._on_change)
         for item in known:
             self.informer.record(item)
-        self.heard.clear()
+        self.changes.clear()
 
     async def ask(self, version: int, *listed: Object) -> Callable[[], Awaitable[None]]:
-        """What lets the list arrive."""
+        """Request a list of `listed` at `version`; return a function that lets it arrive."""
         self.server.listing = Listing(items=list(listed), resource_version=str(version))
         self.server.asked.clear()
         answer = self.server.answer = asyncio.Event()
@@ -63,31 +63,31 @@ class _World:
     def versions(self) -> dict[str, int]:
         return {key: int(item["metadata"]["resourceVersion"]) for key, item in self.informer.items()}
 
-    def _note(self, key: str, _old: Object | None, new: Object | None) -> None:
-        self.heard.append((key, new["metadata"]["resourceVersion"] if new else None))
+    def _on_change(self, key: str, _old: Object | None, new: Object | None) -> None:
+        self.changes.append((key, new["metadata"]["resourceVersion"] if new else None))
 
 
-async def test_list__tells_what_is_new_changed_and_gone() -> None:
+async def test_list__reports_new_changed_and_deleted_objects() -> None:
     world = _World(_item(1, "same"), _item(2, "changed"), _item(3, "gone"))
     await world.list(9, _item(1, "same"), _item(8, "changed"), _item(9, "new"))
     assert world.versions() == {"default/same": 1, "default/changed": 8, "default/new": 9}
-    assert sorted(world.heard) == [("default/changed", "8"), ("default/gone", None), ("default/new", "9")]
+    assert sorted(world.changes) == [("default/changed", "8"), ("default/gone", None), ("default/new", "9")]
 
 
-async def test_list__undoes_nothing_that_became_known_while_it_was_on_its_way() -> None:
-    world = _World(_item(2, "written"), _item(3, "heard"), _item(4, "deleted"))
-    arrive = await world.ask(10, _item(2, "written"), _item(3, "heard"), _item(4, "deleted"))
+async def test_list__keeps_changes_that_arrived_while_it_was_pending() -> None:
+    world = _World(_item(2, "written"), _item(3, "observed"), _item(4, "deleted"))
+    arrive = await world.ask(10, _item(2, "written"), _item(3, "observed"), _item(4, "deleted"))
     world.informer.record(_item(11, "written"))
-    world.informer.observe(_item(12, "heard"), deleted=False)
+    world.informer.observe(_item(12, "observed"), deleted=False)
     world.informer.observe(_item(13, "deleted"), deleted=True)
     world.informer.record(_item(14, "created"))
-    world.heard.clear()
+    world.changes.clear()
     await arrive()
-    assert world.versions() == {"default/written": 11, "default/heard": 12, "default/created": 14}
-    assert world.heard == []
+    assert world.versions() == {"default/written": 11, "default/observed": 12, "default/created": 14}
+    assert world.changes == []
 
 
-async def test_lists_that_overtake_each_other__end_at_the_newest() -> None:
+async def test_lists_that_arrive_out_of_order__give_the_newest_state() -> None:
     world = _World(_item(2))
     older = await world.ask(10, _item(2), _item(9, "gone"))
     newer = await world.ask(20, _item(15))
@@ -96,7 +96,7 @@ async def test_lists_that_overtake_each_other__end_at_the_newest() -> None:
     assert world.versions() == {"default/watch": 15}
 
 
-async def test_delete__of_an_older_object_leaves_the_new_one_of_that_name() -> None:
+async def test_delete__of_an_older_object_keeps_the_new_one_of_the_same_name() -> None:
     world = _World(_item(5, uid="old"))
     world.informer.record(_item(8, uid="new"))
     world.informer.observe(_item(7, uid="old"), deleted=True)
@@ -112,7 +112,7 @@ async def test_delete__is_not_undone_by_an_older_answer() -> None:
     assert world.versions() == {"default/watch": 8}
 
 
-async def test_older_answer__about_what_a_list_did_not_show_is_ignored() -> None:
+async def test_older_answer__for_an_object_that_a_newer_list_lacks_is_ignored() -> None:
     world = _World(_item(5))
     await world.list(9)
     world.informer.record(_item(6))
@@ -125,7 +125,7 @@ async def test_older_change__is_ignored() -> None:
     assert world.versions() == {"default/watch": 8}
 
 
-async def test_server_restored_to_an_older_state__is_believed() -> None:
+async def test_server_restored_to_an_older_state__is_followed() -> None:
     world = _World()
     await world.list(100, _item(90), _item(95, "later"))
     await world.list(40, _item(30))
@@ -135,7 +135,7 @@ async def test_server_restored_to_an_older_state__is_believed() -> None:
 
 
 class _Namespace:
-    """A namespace as RBAC shows it: `listing` is what a list returns, `itself` what a look for it does."""
+    """Fake client for one namespace. listing, itself: result or error of a list, and of a get of the namespace."""
 
     def __init__(self) -> None:
         self.listing: Listing | ApiError = Listing(items=[_item(4)], resource_version="5")
@@ -154,30 +154,30 @@ class _Namespace:
         return self.itself
 
 
-_REFUSED = Forbidden("missions is forbidden", status=403)
+_DENIED = Forbidden("missions is forbidden", status=403)
 _UNKNOWN = Forbidden("the token has expired", status=401)
 _DOWN = Unreachable("no answer")
 
 
 @pytest.mark.parametrize(
-    ("listing", "itself", "is_kept", "is_refused"),
+    ("listing", "itself", "is_kept", "is_denied"),
     [
-        (_REFUSED, {}, True, True),  # the right was taken away, perhaps for a moment
-        (_REFUSED, NotFound("namespaces default not found", status=404), False, True),
-        (_REFUSED, _REFUSED, True, True),
-        (_REFUSED, _DOWN, True, True),
+        (_DENIED, {}, True, True),  # the permission was withdrawn, perhaps only briefly
+        (_DENIED, NotFound("namespaces default not found", status=404), False, True),
+        (_DENIED, _DENIED, True, True),
+        (_DENIED, _DOWN, True, True),
         (_UNKNOWN, {}, True, False),
         (_DOWN, {}, True, False),
     ],
 )
-async def test_refused_list__forgets_what_is_known_only_where_the_namespace_is_gone(
-    listing: ApiError, itself: Object | ApiError, is_kept: bool, is_refused: bool
+async def test_denied_list__drops_known_objects_only_if_the_namespace_is_gone(
+    listing: ApiError, itself: Object | ApiError, is_kept: bool, is_denied: bool
 ) -> None:
-    server, heard = _Namespace(), list[tuple[str, bool]]()
+    server, changes = _Namespace(), list[tuple[str, bool]]()
     informer = Informer(
         cast("Client", server),
         MISSIONS,
-        on_change=lambda key, _old, new: heard.append((key, new is not None)),
+        on_change=lambda key, _old, new: changes.append((key, new is not None)),
         namespace="default",
     )
     await informer.relist()
@@ -185,8 +185,8 @@ async def test_refused_list__forgets_what_is_known_only_where_the_namespace_is_g
     with pytest.raises(type(listing)):
         await informer.relist()
     assert list(informer.store) == (["default/watch"] if is_kept else [])
-    assert heard == [("default/watch", True), *([] if is_kept else [("default/watch", False)])]
-    assert informer.denied is is_refused
+    assert changes == [("default/watch", True), *([] if is_kept else [("default/watch", False)])]
+    assert informer.denied is is_denied
     server.listing = Listing(items=[_item(9, "again")], resource_version="9")
     await informer.relist()
     assert not informer.denied

@@ -1,4 +1,4 @@
-"""Kubeconfig with static credentials: contexts, several files, files beside it, and what is wrong with it."""
+"""Kubeconfig with static credentials: contexts, several files, referenced files, and errors."""
 
 import os
 from base64 import b64encode
@@ -30,26 +30,26 @@ _CONTEXTS = {"lab": {"user": "a", "namespace": "team-a"}, "field": {"user": "b"}
 _USERS = {"a": {"token": "of-a"}, "b": {"token": "of-b"}}
 
 
-def test_access__is_that_of_the_current_context_or_of_the_named_one(tmp_path: Path) -> None:
+def test_access__uses_the_current_or_the_named_context(tmp_path: Path) -> None:
     file = _write(tmp_path / "config", _CONTEXTS, _USERS, current="lab")
     lab, field = read_access(file), read_access(file, "field")
     assert (lab.url, lab.authorize(), lab.namespace) == ("http://127.0.0.1:8001", "Bearer of-a", "team-a")
     assert (field.authorize(), field.namespace) == ("Bearer of-b", "default")
 
 
-def test_several_files__are_merged_and_the_first_that_defines_a_name_counts(tmp_path: Path) -> None:
+def test_several_files__are_merged_and_the_first_definition_of_a_name_wins(tmp_path: Path) -> None:
     first = _write(tmp_path / "1" / "config", {"field": {"user": "b"}}, {"b": {"tokenFile": "token"}})
     (first.parent / "token").write_text("first\n")
     second = _write(tmp_path / "2" / "config", _CONTEXTS, _USERS, current="lab")
     paths = os.pathsep.join([str(first), str(tmp_path / "none"), str(second)])
     assert read_access(paths).authorize() == "Bearer of-a", "the current context of the first file that has one"
     field = read_access(paths, "field")
-    assert field.authorize() == "Bearer first", "the token file lies beside the kubeconfig that names it"
+    assert field.authorize() == "Bearer first", "the token file is relative to the kubeconfig that names it"
     (first.parent / "token").write_text("renewed")
     assert field.authorize() == "Bearer renewed"
 
 
-def test_proxy_and_name_of_the_server__are_taken_over(tmp_path: Path) -> None:
+def test_proxy_and_tls_server_name__are_read(tmp_path: Path) -> None:
     options = {"proxy-url": "http://proxy:3128", "tls-server-name": "api.lab"}
     access = read_access(_write(tmp_path / "config", _CONTEXTS, _USERS, current="lab", **options))
     assert (access.proxy, access.server_name) == ("http://proxy:3128", "api.lab")
@@ -65,12 +65,12 @@ def test_credentials_that_are_not_in_the_file__need_the_library(tmp_path: Path, 
         read_access(file)
 
 
-_WRONG: dict[str, tuple[Any, str]] = {
-    "no mapping": ([1], "no mapping"),
-    "no YAML": ("{", "not readable as YAML"),
+_INVALID: dict[str, tuple[Any, str]] = {
+    "not a mapping": ([1], "no mapping"),
+    "invalid YAML": ("{", "not readable as YAML"),
     "no current context": ({}, "no current context: name one with --context"),
-    "no such context": ({"current-context": "x"}, "no context x: the contexts are none"),
-    "contexts are no list": ({"contexts": {"lab": {}}, "current-context": "lab"}, "contexts: not a list of objects"),
+    "an unknown context": ({"current-context": "x"}, "no context x: the contexts are none"),
+    "contexts are not a list": ({"contexts": {"lab": {}}, "current-context": "lab"}, "contexts: not a list of objects"),
     "no cluster": (
         {"contexts": [{"name": "x", "context": {"cluster": "c"}}], "current-context": "x"},
         "context x: no cluster 'c' with a server",
@@ -83,7 +83,7 @@ _WRONG: dict[str, tuple[Any, str]] = {
         },
         "context x: no user 'u'",
     ),
-    "a certificate that is none": (
+    "an invalid certificate": (
         {
             "contexts": [{"name": "x", "context": {"cluster": "c"}}],
             "clusters": [
@@ -99,9 +99,9 @@ _WRONG: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", _WRONG)
-def test_wrong_kubeconfig__is_told_with_its_file_and_context(tmp_path: Path, case: str) -> None:
-    body, message = _WRONG[case]
+@pytest.mark.parametrize("case", _INVALID)
+def test_invalid_kubeconfig__is_rejected_with_the_cause(tmp_path: Path, case: str) -> None:
+    body, message = _INVALID[case]
     file = tmp_path / "config"
     file.write_text(body if isinstance(body, str) else yaml.safe_dump(body))
     with pytest.raises((ValueError, OSError), match=message):

@@ -21,7 +21,7 @@ def _plan(found: Snapshot) -> Verdict:
 
 
 def _two(spec: dict[str, object] | None = None, **changes: object) -> Snapshot:
-    """A slow drone (200 ms for the whole) and a quick edge (20 ms)."""
+    """Return a slow drone (200 ms for the whole model) and a fast edge (20 ms)."""
     base: dict[str, object] = {
         "profiles": {"drone": profile("slow", gops=5), "edge": profile("quick", gops=50)},
         "missions": [mission(**(spec or {}))],
@@ -41,13 +41,13 @@ def _infeasible(verdict: Verdict) -> Infeasible:
     return verdict
 
 
-def test_cheap_input_far_and_heavy_model__goes_to_the_edge() -> None:
+def test_heavy_model_with_small_input__is_placed_on_the_edge() -> None:
     chosen = _feasible(_plan(_two(net=model(variant("fp32", BLOCKS), inputs=100)))).plan
     assert (chosen.mode, [p.node for p in chosen.partitions]) == ("Remote", ["edge"])
     assert (chosen.entry_node, chosen.entry_unit) == ("drone", "acc/npu")
 
 
-def test_raw_input_must_stay__the_first_block_stays_with_it() -> None:
+def test_raw_input_that_must_stay__keeps_the_first_block_on_its_node() -> None:
     chosen = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert chosen.mode == "Split"
     assert [(p.node, p.first, p.last) for p in chosen.partitions] == [("drone", 0, 0), ("edge", 1, 2)]
@@ -58,13 +58,13 @@ def test_raw_input_must_stay__the_first_block_stays_with_it() -> None:
 @pytest.mark.parametrize(
     ("cut", "parameters", "want"),
     [
-        ({"raw": True}, "1Mi", 1),  # the input in another form, whatever weights the block has
+        ({"raw": True}, "1Mi", 1),  # the input in another form, for any weights of the block
         ({"raw": False}, "0", 0),
-        ({}, "12", 1),  # not stated: scales and zero points alone mix nothing
+        ({}, "12", 1),  # undeclared: scales and zero points alone do not mix elements
         ({}, "1Mi", 0),
     ],
 )
-def test_raw_input_must_stay__it_does_not_cross_in_another_form(
+def test_raw_input_that_must_stay__does_not_leave_in_another_form(
     cut: dict[str, bool], parameters: str, want: int
 ) -> None:
     first = block("a", mop=1, cut=100, parameters=parameters)
@@ -78,8 +78,8 @@ def test_raw_input_must_stay__it_does_not_cross_in_another_form(
 
 
 @pytest.mark.parametrize(("shape", "size", "want"), [([1, -1, 768], "3Mi", "Remote"), ([1, 768], "3072", "Split")])
-def test_size_of_a_cut__is_as_stated_where_a_dimension_is_free(shape: list[int], size: str, want: str) -> None:
-    """The input of 400 kB is cheaper to send than a sequence of 3 MiB, and dearer than one element of it."""
+def test_size_of_a_cut__is_the_declared_one_if_a_dimension_is_dynamic(shape: list[int], size: str, want: str) -> None:
+    """The input of 400 kB is cheaper to send than a sequence of 3 MiB, and more expensive than one element of it."""
     first = block("a", mop=10, cut=768)
     first["cut"] |= {"size": size, "tensors": [{"name": "h", "datatype": "FP32", "shape": shape}]}
     net = model(variant("fp32", [first, block("b", mop=900, cut=None)]))
@@ -90,8 +90,8 @@ def test_size_of_a_cut__is_as_stated_where_a_dimension_is_free(shape: list[int],
     assert only.transfers[0].size == (3 * 2**20 if -1 in shape else 3072)
 
 
-def test_features_must_stay__the_raw_input_may_cross_in_another_form() -> None:
-    """`egress.input` alone holds for a raw cut, `egress.features` alone for every other."""
+def test_features_that_must_stay__do_not_restrict_raw_cuts() -> None:
+    """Only `egress.input` applies to a raw cut, and only `egress.features` to any other."""
     chain = [block("a", mop=1, cut=100), block("b", mop=1, cut=100), block("c", mop=2000, cut=None)]
     chain[1]["cut"]["raw"], chain[0]["cut"]["raw"] = True, False
     spec = {"egress": {"input": "Any", "features": "Device"}, "modes": ["Split"]}
@@ -100,14 +100,14 @@ def test_features_must_stay__the_raw_input_may_cross_in_another_form() -> None:
     assert [(p.node, p.first, p.last) for p in chosen.partitions] == [("drone", 0, 1), ("edge", 2, 2)]
 
 
-def test_split_plan__keeps_a_fallback_on_the_entrys_own_unit() -> None:
+def test_split_plan__has_a_fallback_on_the_unit_of_the_entry() -> None:
     chosen = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert chosen.fallback is not None
     spare = chosen.fallback.partition
     assert (spare.node, spare.unit, spare.first, spare.last) == ("drone", "acc/npu", 0, 2)
 
 
-def test_nothing_may_leave__local_is_closest_and_the_relaxation_is_named() -> None:
+def test_mission_without_egress__has_a_local_closest_plan_and_relaxations() -> None:
     verdict = _infeasible(_plan(_two({"egress": {"input": "Device", "features": "Device"}})))
     assert [b.code for b in verdict.blockers] == ["LatencyTooTight"]
     assert verdict.blockers[0].message == (
@@ -121,20 +121,20 @@ def test_nothing_may_leave__local_is_closest_and_the_relaxation_is_named() -> No
     assert verdict.closest.mode == "Local"
 
 
-def test_no_link__no_way_between_nodes() -> None:
+def test_missing_link__is_reported() -> None:
     verdict = _infeasible(_plan(_two({"modes": ["Split", "Remote"]}, links=[])))
     assert verdict.blockers[0].code == "NoLink"
 
 
-def test_too_little_memory__is_named() -> None:
+def test_too_little_memory__is_reported() -> None:
     tiny = {"drone": profile("slow", gops=5, memory="1Mi")}
     verdict = _infeasible(_plan(snapshot(profiles=tiny, missions=[mission()], net=NET)))
     assert verdict.blockers[0].code == "MemoryTooSmall"
     assert verdict.closest is None
 
 
-def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> None:
-    """Frames stay with the drone, which has room for the first block alone."""
+def test_unit_of_undeclared_memory__is_combined_with_one_of_too_little_memory() -> None:
+    """The input stays on the drone, which has memory for the first block only."""
     silent = profile("silent", gops=50)
     unit = silent.spec.compute_units[0].model_copy(update={"memory": []})
     silent = silent.model_copy(update={"spec": silent.spec.model_copy(update={"compute_units": [unit]})})
@@ -157,7 +157,7 @@ def test_memory_that_nobody_limits__stands_beside_one_that_is_too_small() -> Non
         ({"model": {"name": "net", "variants": ["int4"]}}, "VariantMissing", "model net has no variant int4 ("),
     ],
 )
-def test_wrong_reference__is_waited_for_and_named(spec: dict[str, object], code: str, words: str) -> None:
+def test_missing_reference__is_waited_for_and_named(spec: dict[str, object], code: str, words: str) -> None:
     verdict = _infeasible(_plan(_two(spec)))
     assert (verdict.blockers[0].code, verdict.blockers[0].retry) == (code, "Waiting")
     assert words in verdict.blockers[0].message
@@ -176,7 +176,7 @@ def test_unknown_power__satisfies_no_hard_limit_and_never_beats_a_known_one() ->
 
 @pytest.mark.parametrize(("floor", "want"), [("75%", "fp32"), ("70%", "int8")])
 def test_accuracy_floor__decides_the_variant(floor: str, want: str) -> None:
-    """The smaller variant is four times quicker; only where its accuracy is allowed is it taken."""
+    """The smaller variant is four times faster, and chosen only if its accuracy is allowed."""
     small = [block(b["name"], mop=25, cut=1000 if "cut" in b else None) for b in BLOCKS]
     net = model(variant("fp32", BLOCKS, accuracy="76%"), variant("int8", small, precision="int8", accuracy="74%"))
     objectives = {"accuracy": {"metric": "top-1", "dataset": "d", "atLeast": floor}, "latency": {"atMost": "300ms"}}
@@ -185,7 +185,7 @@ def test_accuracy_floor__decides_the_variant(floor: str, want: str) -> None:
 
 
 def test_accuracy_far_below_a_soft_floor__counts_no_less_than_unknown() -> None:
-    """(70 - 90) / 10 would be -2; every margin ends at -1, so what nobody knows is never better than what is known."""
+    """(70 - 90) / 10 would be -2; margins are limited to -1, so an unknown figure is never better than a known one."""
     net = model(variant("fp32", BLOCKS), variant("int8", BLOCKS, precision="int8", accuracy="70%"))
     floor = {"metric": "top-1", "dataset": "d", "atLeast": "90%", "enforcement": "Soft"}
     spec = {"objectives": {"accuracy": floor}, "preference": {"preset": "accuracy-first"}, "modes": ["Local"]}
@@ -197,7 +197,7 @@ def test_accuracy_far_below_a_soft_floor__counts_no_less_than_unknown() -> None:
 
 
 def test_bound__is_of_plans_that_keep_the_limits() -> None:
-    """The edge alone would be better, were its energy allowed: what may not be taken is no bound of what may."""
+    """The edge alone would be better if its energy were allowed, but infeasible plans do not raise the bound."""
     spec = {"objectives": {"latency": {"atMost": "1s"}, "energy": {"perInference": "500mJ", "enforcement": "Hard"}}}
     profiles = {"drone": profile("slow", gops=5, watts="2W"), "edge": profile("quick", gops=50, watts="40W")}
     only_latency = {"preference": {"weights": {"accuracy": 0, "latency": 1, "energy": 0}}}
@@ -206,7 +206,7 @@ def test_bound__is_of_plans_that_keep_the_limits() -> None:
     assert verdict.bound == pytest.approx(verdict.plan.objective)
 
 
-def test_slow_measured_link__brings_the_mission_home() -> None:
+def test_slow_measured_link__makes_the_plan_local() -> None:
     spec = {"egress": {"input": "Device", "features": "Any"}, "objectives": {"latency": {"atMost": "250ms"}}}
     assert _feasible(_plan(_two(spec))).plan.mode == "Split"
     slow = Observations(bandwidth={("drone", "edge"): Estimate(20_000.0, 1000.0, Basis.MEASURED)})
@@ -219,10 +219,10 @@ def test_throttled_unit__takes_longer_by_its_capacity() -> None:
     hot = Observations(capacity={("drone", "acc/npu"): 0.5})
     throttled = _feasible(_plan(_two(spec, observations=hot))).plan
     assert throttled.latency_mean.value == pytest.approx(2 * cool)
-    assert throttled.partitions[0].nominal == pytest.approx(cool)  # what a simulated slot is paced to
+    assert throttled.partitions[0].nominal == pytest.approx(cool)  # the pace of a simulated slot
 
 
-def test_rate_beyond_the_slowest_stage__is_refused() -> None:
+def test_rate_beyond_the_slowest_step__is_rejected() -> None:
     verdict = _infeasible(
         _plan(_two({"modes": ["Local"], "objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "6/s"}}))
     )
@@ -231,7 +231,7 @@ def test_rate_beyond_the_slowest_stage__is_refused() -> None:
 
 
 def test_power_cap_of_one_node__leaves_units_of_unknown_power_elsewhere_alone() -> None:
-    """The warning of a difference of two infinities would be an error here."""
+    """A warning about the difference of two infinities would fail this test."""
     quick = _two(profiles={"drone": profile("slow", gops=5), "edge": profile("silent", gops=50, watts=None)})
     found = replace(_capped(quick, "drone", "1W"), models={"default/net": _SMALL})
     assert _feasible(_plan(found)).plan.nodes == ("drone", "edge")
@@ -246,9 +246,12 @@ def _capped(found: Snapshot, node: str, cap: str) -> Snapshot:
     return replace(found, devices=found.devices | {node: device.model_copy(update={"spec": spec})})
 
 
-def test_two_units_of_a_capped_node__are_not_taken_together_where_the_cap_bears_one() -> None:
-    """Each part takes 4 ms at 10 W, ten times a second: 0.4 W. Both together would be best; the edge serves alone."""
-    profiles = {"drone": profile("quick", gops=50, memory="2Mi", watts="10W"), "edge": profile("dear", watts="40W")}
+def test_two_units_of_a_capped_node__are_not_used_together_if_the_cap_allows_one() -> None:
+    """Each part takes 4 ms at 10 W, ten times a second: 0.4 W. Both together would be best, else the edge is used."""
+    profiles = {
+        "drone": profile("quick", gops=50, memory="2Mi", watts="10W"),
+        "edge": profile("expensive", watts="40W"),
+    }
     halves = [block("a", mop=200, cut=1000), block("b", mop=200, cut=None)]
     spec = {"objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "10/s"}, "modes": ["Local", "Remote"]}
     found = _two(spec, profiles=profiles, net=model(variant("fp32", halves), inputs=100))
@@ -261,8 +264,8 @@ def test_two_units_of_a_capped_node__are_not_taken_together_where_the_cap_bears_
     assert _infeasible(_plan(replace(_capped(found, "drone", "0.5W"), links={}))).closest is None
 
 
-def test_link_that_a_way_crosses_twice__bears_both() -> None:
-    """Each crossing takes 0.6 of the link between the sites. There and back would be best; what stays there serves."""
+def test_link_that_a_path_crosses_twice__carries_both_transfers() -> None:
+    """Each crossing takes 0.6 of the link between the sites. There and back would be best, but exceeds the link."""
     spec = {
         "objectives": {"latency": {"atMost": "2s"}, "energy": {"perInference": "9J", "enforcement": "Hard"}},
         "preference": {"preset": "energy-first"},
@@ -273,7 +276,7 @@ def test_link_that_a_way_crosses_twice__bears_both() -> None:
         "drone": profile("small", gops=50, memory="2Mi"),
         "edge": profile("small", gops=50, memory="2Mi"),
         "near": profile("large", gops=50),
-        "yonder": profile("dear", memory="2Mi", watts="40W"),
+        "yonder": profile("expensive", memory="2Mi", watts="40W"),
     }
     chain = [block(b["name"], mop=100, cut=1865 if "cut" in b else None) for b in BLOCKS]
     sites = {"between": [{"site": "a"}, {"site": "b"}]}
@@ -283,18 +286,18 @@ def test_link_that_a_way_crosses_twice__bears_both() -> None:
         found, nodes={n: replace(node, site="ab"[n in {"edge", "yonder"}]) for n, node in found.nodes.items()}
     )
     slower = found.missions["default/watch"].spec.model_copy(update={"demand": Demand(rate="8/s")})
-    there_and_back = _feasible(_plan(_asked(found, slower))).plan
+    there_and_back = _feasible(_plan(_with_spec(found, slower))).plan
     assert there_and_back.nodes == ("drone", "edge", "near")
     assert there_and_back.rate.value == pytest.approx(1 / 0.12)
     assert _feasible(_plan(found)).plan.nodes == ("drone", "edge", "yonder")
 
 
-def _asked(found: Snapshot, spec: MissionSpec) -> Snapshot:
+def _with_spec(found: Snapshot, spec: MissionSpec) -> Snapshot:
     key = "default/watch"
     return replace(found, missions={key: found.missions[key].model_copy(update={"spec": spec})})
 
 
-def test_safety_comes_first__best_effort_takes_what_is_left() -> None:
+def test_safety_mission__is_planned_before_best_effort() -> None:
     one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
     missions = [mission("a-best-effort", criticality="BestEffort"), mission("z-safety", criticality="Safety")]
     verdicts = plan_all(snapshot(profiles=one, missions=missions, net=NET))
@@ -302,8 +305,8 @@ def test_safety_comes_first__best_effort_takes_what_is_left() -> None:
     assert _infeasible(verdicts["default/a-best-effort"]).blockers[0].code == "UnitOccupied"
 
 
-def test_closest_plan__takes_no_time_that_others_were_promised() -> None:
-    """Each needs 0.8 of the only unit: who comes second gets nothing, where alone it would get the least bad."""
+def test_closest_plan__uses_no_time_that_others_reserved() -> None:
+    """Each needs 0.8 of the only unit, so the second has not even a closest infeasible plan."""
     alone = {"drone": profile("slow", gops=5)}
     spec = {"demand": {"rate": "4/s"}, "objectives": {"latency": {"atMost": "1s"}}}
     missions = [mission("first", criticality="Safety", **spec), mission("second", **spec)]
@@ -313,7 +316,7 @@ def test_closest_plan__takes_no_time_that_others_were_promised() -> None:
     assert (second.blockers[0].code, second.blockers[0].retry, second.closest) == ("UnitOccupied", "CannotNow", None)
 
 
-def test_fallback__takes_no_exclusive_unit_that_others_hold() -> None:
+def test_fallback__does_not_use_an_exclusive_unit_of_another_mission() -> None:
     one = {"drone": profile("slow", gops=5, sharing="Exclusive"), "edge": profile("quick", gops=50)}
     missions = [mission("first", modes=["Local"], objectives={"latency": {"atMost": "1s"}}), mission("second")]
     found = snapshot(profiles=one, missions=missions, net=model(variant("fp32", BLOCKS), inputs=100), links=FAST)
@@ -324,15 +327,15 @@ def test_fallback__takes_no_exclusive_unit_that_others_hold() -> None:
 
 
 def test_plans_of_a_fleet__never_overcommit_a_units_memory() -> None:
-    room = {"drone": profile("small", gops=50, memory="11Mi")}  # one whole model with its activations: 4 Mi
+    profiles = {"drone": profile("small", gops=50, memory="11Mi")}  # one whole model with its activations: 4 Mi
     missions = [mission(f"m{i}") for i in range(5)]
-    verdicts = plan_all(snapshot(profiles=room, missions=missions, net=NET))
+    verdicts = plan_all(snapshot(profiles=profiles, missions=missions, net=NET))
     held = [v.plan for v in verdicts.values() if isinstance(v, Feasible)]
     assert len(held) == 2
     assert sum(p.memory for plan_ in held for p in plan_.partitions) <= 11 * 1024**2
 
 
-def test_held_plan__goes_when_its_mode_is_not_allowed_any_more() -> None:
+def test_current_plan__is_dropped_if_its_mode_is_no_longer_allowed() -> None:
     held = _feasible(_plan(_two({"egress": {"input": "Device", "features": "Any"}}))).plan
     assert held.mode == "Split"
     local = replace(_two({"modes": ["Local"]}), current_plans={"default/watch": held})
@@ -341,7 +344,7 @@ def test_held_plan__goes_when_its_mode_is_not_allowed_any_more() -> None:
     assert closest.mode == "Local"
 
 
-def test_held_plan__stays_when_nothing_is_gained() -> None:
+def test_current_plan__is_kept_if_no_other_is_better() -> None:
     twins = {"drone": profile("slow", gops=5), "edge": profile("quick", gops=50), "other": profile("quick", gops=50)}
     links = [link("drone", "edge", "100Mbit/s"), link("drone", "other", "100Mbit/s")]
     found = snapshot(profiles=twins, missions=[mission()], net=model(variant("fp32", BLOCKS), inputs=100), links=links)

@@ -1,4 +1,4 @@
-"""What must hold of every plan: the same for the same question, no worse with more, and no promise broken."""
+"""Properties of every plan: equal for equal input, no worse with more resources, and no limit violated."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -30,12 +30,12 @@ def _one(seed: int) -> Snapshot:
     return one_mission(chance, blocks=chance.randint(1, 6), nodes=chance.randint(1, 5))
 
 
-# ------------------------------------------------------------------------------------------------ the same
+# ------------------------------------------------------------------------------------------------ determinism
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
-def test_plan__is_the_same_in_whatever_order_the_world_is_told(seed: int) -> None:
+def test_plan__does_not_depend_on_the_order_of_the_input(seed: int) -> None:
     found, chance = _one(seed), Random(seed)
     other = _shuffled(found, chance)
     assert plan(other, KEY) == plan(found, KEY)
@@ -48,16 +48,16 @@ def _shuffled(found: Snapshot, chance: Random) -> Snapshot:
 
     kept = {each.name: getattr(found, each.name) for each in fields(found)}
     seen = kept.pop("observations")
-    turned = {each.name: shuffle(getattr(seen, each.name)) for each in fields(seen)}
-    told = {name: shuffle(each) if isinstance(each, Mapping) else each for name, each in kept.items()}
-    return Snapshot(**told, observations=replace(seen, **turned))
+    observed = {each.name: shuffle(getattr(seen, each.name)) for each in fields(seen)}
+    others = {name: shuffle(each) if isinstance(each, Mapping) else each for name, each in kept.items()}
+    return Snapshot(**others, observations=replace(seen, **observed))
 
 
 # ------------------------------------------------------------------------------------------------ no worse with more
 
 
 def _with(made: Made, change: Callable[[dict[str, Any]], None]) -> Made:
-    """Changed by its plain form, and read again."""
+    """Return the object with its spec changed in the serialized form."""
     body = made.model_dump(mode="json", by_alias=True, exclude_none=True)
     change(body["spec"])
     return type(made).model_validate(body)
@@ -72,7 +72,7 @@ def _more_memory(found: Snapshot) -> Snapshot:
 
 
 def _quicker_units(found: Snapshot) -> Snapshot:
-    """Those on which nothing was measured: a measured whole sets what its blocks take, however quick the unit."""
+    """Return the snapshot with doubled peaks of all units without measurements, whose times would not change."""
     measured = {each.spec.profile for each in found.model_profiles.values()}
 
     def speed_up(spec: dict[str, Any]) -> None:
@@ -84,7 +84,7 @@ def _quicker_units(found: Snapshot) -> Snapshot:
 
 
 def _more_bandwidth(found: Snapshot) -> Snapshot:
-    """Declared and measured; the deviation stays the same share of it, so every transfer is quicker and surer."""
+    """Return the snapshot with doubled bandwidth, declared and measured, of the same relative deviation."""
 
     def widen(spec: dict[str, Any]) -> None:
         spec["bandwidth"] = f"{int(spec['bandwidth'].removesuffix('Mbit/s')) * 2}Mbit/s"
@@ -96,7 +96,7 @@ def _more_bandwidth(found: Snapshot) -> Snapshot:
 
 
 def _one_device_more(found: Snapshot) -> Snapshot:
-    """As quick as the drone's own, and joined to all that there are."""
+    """Return the snapshot with one more device like the drone's, with a link to every node."""
     nodes = found.nodes | {"new": replace(found.nodes["drone"], name="new")}
     links = {f"{name}-new": link(name, "new", "300Mbit/s") for name in found.nodes}
     return replace(
@@ -105,18 +105,18 @@ def _one_device_more(found: Snapshot) -> Snapshot:
 
 
 def _longer_deadline(found: Snapshot) -> Snapshot:
-    return _asking(found, "latency", "atMost", lambda text: f"{int(text.removesuffix('ms')) * 2}ms")
+    return _relax_objective(found, "latency", "atMost", lambda text: f"{int(text.removesuffix('ms')) * 2}ms")
 
 
 def _more_energy_allowed(found: Snapshot) -> Snapshot:
-    return _asking(found, "energy", "perInference", lambda text: f"{int(text.removesuffix('mJ')) * 2}mJ")
+    return _relax_objective(found, "energy", "perInference", lambda text: f"{int(text.removesuffix('mJ')) * 2}mJ")
 
 
 def _lower_accuracy_allowed(found: Snapshot) -> Snapshot:
-    return _asking(found, "accuracy", "atLeast", lambda text: f"{int(text.removesuffix('%')) - 5}%")
+    return _relax_objective(found, "accuracy", "atLeast", lambda text: f"{int(text.removesuffix('%')) - 5}%")
 
 
-def _asking(found: Snapshot, objective: str, field: str, change: Callable[[str], str]) -> Snapshot:
+def _relax_objective(found: Snapshot, objective: str, field: str, change: Callable[[str], str]) -> Snapshot:
     def relax(spec: dict[str, Any]) -> None:
         stated = spec["objectives"].get(objective, {})
         if field in stated:
@@ -126,7 +126,7 @@ def _asking(found: Snapshot, objective: str, field: str, change: Callable[[str],
 
 
 def _fewer_requests(found: Snapshot) -> Snapshot:
-    """A limit of power allows each request more."""
+    """Return the snapshot with a lower rate, at which a power limit allows each request more energy."""
 
     def slow_down(spec: dict[str, Any]) -> None:
         spec["demand"]["rate"] = "1/h"
@@ -134,11 +134,11 @@ def _fewer_requests(found: Snapshot) -> Snapshot:
     return replace(found, missions=found.missions | {KEY: _with(found.missions[KEY], slow_down)})
 
 
-def _nobody_else(found: Snapshot) -> Snapshot:
+def _no_other_missions(found: Snapshot) -> Snapshot:
     return replace(found, current_plans={key: each for key, each in found.current_plans.items() if key == KEY})
 
 
-def _all_cool(found: Snapshot) -> Snapshot:
+def _nothing_throttled(found: Snapshot) -> Snapshot:
     return replace(found, observations=replace(found.observations, capacity={}))
 
 
@@ -160,15 +160,15 @@ def _every_mode_and_reach(found: Snapshot) -> Snapshot:
         _more_energy_allowed,
         _lower_accuracy_allowed,
         _fewer_requests,
-        _nobody_else,
-        _all_cool,
+        _no_other_missions,
+        _nothing_throttled,
         _every_mode_and_reach,
     ],
 )
 @settings(max_examples=60, deadline=None)
 @given(seed=seeds)
 def test_plan__is_never_worse_with(more: Callable[[Snapshot], Snapshot], seed: int) -> None:
-    """Each makes every way at least as good as it was, or adds ways: then so is the best."""
+    """Each change makes every path at least as good or adds paths, so the best plan is no worse."""
     found = _one(seed)
     less, better = plan(found, KEY), plan(more(found), KEY)
     if isinstance(less, Feasible):
@@ -206,7 +206,7 @@ def test_fleet__never_overcommits_a_units_memory_time_or_exclusive_use(seed: int
     for node, name in users:
         unit = found.profiles[f"p-{node}"].spec.compute_units[0]
         assert memory[node, name] <= parse(BYTES, str(unit.memory[0].size)) * (1 + 1e-9)
-        assert time[node, name] <= 1 + 1e-9 or len(users[node, name]) == 1  # whom it is too slow for by itself
+        assert time[node, name] <= 1 + 1e-9 or len(users[node, name]) == 1  # or too slow for its only mission
         assert len(users[node, name]) == 1 or unit.access.sharing == "TimeShared"
 
 
@@ -216,7 +216,7 @@ def _resident(each: Plan) -> Iterable[PlannedPartition]:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=seeds)
-def test_tier__has_the_same_plans_with_and_without_those_below(seed: int) -> None:
+def test_tier__has_the_same_plans_with_and_without_lower_tiers(seed: int) -> None:
     found = _many(seed)
     everything = plan_fleet(found).verdicts
     for tiers in (("Safety",), ("Safety", "Mission")):
@@ -229,13 +229,13 @@ def test_tier__has_the_same_plans_with_and_without_those_below(seed: int) -> Non
 
 
 @pytest.mark.timeout(900)  # two minutes of CPU: a busy machine takes several times as long
-def test_thousand_runs__let_nothing_out_that_must_stay() -> None:
-    """Every plan that is told, the least bad and those that would do with another limit among them."""
+def test_thousand_missions__have_no_plan_that_violates_egress() -> None:
+    """Includes the closest infeasible plans and the plans of relaxations."""
     transfers = 0
     for seed in range(1000):
         found = _one(seed)
         egress, nodes = found.missions[KEY].spec.egress, found.nodes
-        for each in [*_told(plan(found, KEY)), *by_mode(found, KEY).values()]:
+        for each in [*_reported_plans(plan(found, KEY)), *by_mode(found, KEY).values()]:
             before = "drone"
             for part in each.partitions:
                 reach = egress.input if _takes_raw(found, each, part.first) else egress.features
@@ -253,10 +253,10 @@ def _takes_raw(found: Snapshot, chosen: Plan, first: int) -> bool:
     return first == 0 or (cut is not None and cut.raw is True)
 
 
-def _told(verdict: Verdict) -> Iterable[Plan]:
+def _reported_plans(verdict: Verdict) -> Iterable[Plan]:
     if isinstance(verdict, Infeasible):
-        would = [r.plan for r in verdict.relaxations if not any(path.startswith("egress") for path in r.changes)]
-        return [each for each in (verdict.closest, *would) if each is not None]
+        relaxed = [r.plan for r in verdict.relaxations if not any(path.startswith("egress") for path in r.changes)]
+        return [each for each in (verdict.closest, *relaxed) if each is not None]
     return [verdict.plan]
 
 
@@ -264,7 +264,7 @@ def _told(verdict: Verdict) -> Iterable[Plan]:
 
 
 def _equals(watts: Mapping[str, str], **spec: Any) -> Snapshot:
-    """Nodes as quick and as far as each other, and the drone, which may not compute."""
+    """Return nodes of equal speed and distance, and a drone that has too little memory to compute."""
     chain_of = [block("a", mop=100, cut=None)]
     far = {name: profile(f"p-{name}", gops=50, watts=each) for name, each in watts.items()}
     return snapshot(
@@ -291,7 +291,7 @@ def test_tie__goes_to_less_energy_among_many_equals() -> None:
 
 
 def test_tie__goes_to_fewer_moves_before_less_energy() -> None:
-    """Moving would spare just what a move costs: 0.05 of the energy that is allowed."""
+    """A move would save exactly what it costs: 0.05 of the allowed energy."""
     spec = {"objectives": {"energy": {"perInference": "1J"}}, "preference": {"weights": {"accuracy": 0, "latency": 0, "energy": 1}}}  # fmt: skip  # noqa: E501
     found = _equals({"alpha": "100W"}, **spec)
     held = _taken(found)

@@ -1,4 +1,4 @@
-"""What is kept up to date equals what is made anew: units, classes, loads and plans, after any sequence of changes."""
+"""State that is updated equals state that is rebuilt: units, classes, loads and plans, after any changes."""
 
 from dataclasses import replace
 from itertools import product
@@ -75,7 +75,7 @@ def _device(of: Device, **spec: Any) -> Device:
 
 
 def _change(now: Snapshot, state: PlanningSession, what: str, which: Any) -> tuple[Snapshot, list[str] | None]:  # noqa: C901, PLR0911 - one for each kind
-    """The next snapshot, and the nodes to look at where an operator would know them."""
+    """Return the next snapshot, and the changed nodes if an operator would know them."""
     key = f"default/m{which}"
     match what:
         case "schedulable":
@@ -121,7 +121,7 @@ def _change(now: Snapshot, state: PlanningSession, what: str, which: Any) -> tup
 
 @settings(max_examples=150, deadline=None)
 @given(sequence=changes)
-def test_state__after_any_changes_equals_one_that_is_made_anew(sequence: list[tuple[str, Any]]) -> None:
+def test_updated_session__equals_a_new_one_after_any_changes(sequence: list[tuple[str, Any]]) -> None:
     now = _begin()
     state = PlanningSession(now)
     for what, which in [*(("plan", i) for i in range(6)), *sequence]:
@@ -131,37 +131,37 @@ def test_state__after_any_changes_equals_one_that_is_made_anew(sequence: list[tu
     assert state.index.units == fresh.index.units
     assert {c.key: c.members for c in state.index.classes} == {c.key: c.members for c in fresh.index.classes}
     for key, wanted in now.missions.items():
-        seen, anew = state.reservations.view_for(wanted), fresh.reservations.view_for(wanted)
-        assert [seen[u.key] for u in fresh.index.units] == [anew[u.key] for u in fresh.index.units]
+        seen, rebuilt = state.reservations.view_for(wanted), fresh.reservations.view_for(wanted)
+        assert [seen[u.key] for u in fresh.index.units] == [rebuilt[u.key] for u in fresh.index.units]
         for one, other in product(now.nodes.values(), repeat=2):
             wire = fresh.index.segment(one, other)
             assert state.index.segment(one, other) == wire
-            assert wire is None or seen.reserved_share(wire) == anew.reserved_share(wire)
+            assert wire is None or seen.reserved_share(wire) == rebuilt.reserved_share(wire)
         assert state.plan(key) == fresh.plan(key)
 
 
-def test_plan_that_is_put_again_and_dropped__leaves_nothing_behind() -> None:
-    """Its entry's node computes nothing: what is kept of that node is none of the plan's."""
+def test_plan_that_is_reserved_repeatedly_and_released__leaves_no_reservation() -> None:
+    """The node of its entry computes none of the partitions."""
     now = replace(_begin(), missions={"default/far": mission("far", input={"node": "a0"}, modes=["Remote"])})
     verdict = PlanningSession(now).plan("default/far")
     assert isinstance(verdict, Feasible)
     assert verdict.plan.entry_node not in {part.node for part in verdict.plan.partitions}
-    holdings = Reservations(FleetIndex(now))
+    reservations = Reservations(FleetIndex(now))
     for _ in range(3):
-        holdings.reserve(now.missions["default/far"], replace(verdict.plan, fallback=None))
-    holdings.release("default/far")
-    kept = (holdings._units, holdings._segments, holdings._watts)
+        reservations.reserve(now.missions["default/far"], replace(verdict.plan, fallback=None))
+    reservations.release("default/far")
+    kept = (reservations._units, reservations._segments, reservations._watts)
     assert not any(rows for by_place in kept for rows in by_place.values())
 
 
 def test_fronts__of_unit_classes_that_vanished_are_forgotten() -> None:
-    """Each throttled capacity makes a class of its own, which ends with the next one."""
+    """Each throttled capacity creates a class that disappears with the next one."""
     now = _begin()
     state = PlanningSession(now)
     for percent in range(50, 60):
         now = replace(now, observations=Observations(capacity={("a1", "acc/npu"): percent / 100}))
         state.update(now)
         state.plan("default/m0")
-    holdings = state.reservations
-    assert holdings._least_loaded
-    assert {*holdings._least_loaded, *holdings._versions} <= set(state.index.classes)
+    reservations = state.reservations
+    assert reservations._least_loaded
+    assert {*reservations._least_loaded, *reservations._versions} <= set(state.index.classes)

@@ -1,4 +1,4 @@
-"""What a slot counted reaches its agent, each request once, whatever becomes of a connection."""
+"""Counters of a slot reach its agent, with each request counted once, even if connections fail."""
 
 import asyncio
 from pathlib import Path
@@ -10,7 +10,7 @@ from maleo_wire.messages import Frame, RequestPolicy, SlotDesired
 
 
 async def test_counters__survive_a_send_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same frame comes again, with its number: the agent may have had it, and takes it once."""
+    """The same frame is sent again with its number: the agent may have received it, and accepts it once."""
     slot = SlotProcess(Settings("http://127.0.0.1:1", "default/a", "secret", "10.0.0.1", 8080, tmp_path))
     policy = RequestPolicy(latency_limit_s=None, hop_timeout_s=1.0, max_body_bytes=1)
     slot.store.desired = SlotDesired(
@@ -22,7 +22,7 @@ async def test_counters__survive_a_send_that_fails(tmp_path: Path, monkeypatch: 
     sleep = asyncio.sleep
 
     async def send(frame: Frame) -> bool:
-        """The first two are lost; a request is answered meanwhile."""
+        """Lose the first two frames; a request succeeds meanwhile."""
         sent.put_nowait(frame)
         slot.counters.record_success(1, "fp32", seconds=0.05, limit_s=None, fallback=False)
         return sent.qsize() > 2

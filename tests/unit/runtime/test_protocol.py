@@ -1,4 +1,4 @@
-"""Bodies of the Open Inference Protocol: what is taken, and that whatever comes ends in a request or in BadRequest."""
+"""Bodies of the Open Inference Protocol: which are accepted, and that any other gives a BadRequest."""
 
 import json
 import re
@@ -53,7 +53,7 @@ def test_json_request__gives_its_tensors() -> None:
         (_json(parameters={"binary_data_size": True}, data=None), "requires 8 bytes"),
     ],
 )
-def test_bad_request__says_which_field_and_why(body: bytes, words: str) -> None:
+def test_bad_request__names_the_field_and_the_cause(body: bytes, words: str) -> None:
     with pytest.raises(BadRequest, match=words):
         parse_request(body, None)
 
@@ -86,7 +86,7 @@ def test_integers__are_taken_to_their_bounds_and_not_beyond(datatype: str) -> No
 
 
 @pytest.mark.parametrize(("datatype", "largest"), [("FP16", 65504.0), ("FP32", 3.4028234e38), ("FP64", 1.7e308)])
-def test_floats__that_would_become_infinite_are_refused(datatype: str, largest: float) -> None:
+def test_floats__that_would_become_infinite_are_rejected(datatype: str, largest: float) -> None:
     taken = parse_request(_json(datatype=datatype, data=[largest, -1]), None).tensors["x"]
     assert np.isfinite(taken).all()
     for text in ("1e309", "-1e309", "9" * 400, '"1"', "null", "true"):
@@ -98,7 +98,7 @@ def test_floats__that_would_become_infinite_are_refused(datatype: str, largest: 
             parse_request(_json(datatype=datatype, data=[1e300, 0]), None)
 
 
-def test_booleans__are_true_and_false_alone() -> None:
+def test_booleans__are_only_true_and_false() -> None:
     assert parse_request(_json(datatype="BOOL", data=[True, False]), None).tensors["x"].tolist() == [[True, False]]
     with pytest.raises(BadRequest, match=r"data\[0\]: 1 is not a valid BOOL \(true or false\)"):
         parse_request(_json(datatype="BOOL", data=[1, 0]), None)
@@ -136,7 +136,7 @@ def test_data_nested_otherwise_than_its_shape__is_refused(shape: list[int], data
 @pytest.mark.parametrize(
     "data", ["[1,2", "[1,,2]", "[,]", "[1 2]", "[1,2]]", "[[1,2]", "[1,]", "[NaN,1]", "[1,Infinity]"]
 )
-def test_malformed_data__is_refused(data: str) -> None:
+def test_malformed_data__is_rejected(data: str) -> None:
     with pytest.raises(BadRequest):
         parse_request(_json().replace(b"[1, 2]}", data.encode() + b"}"), None)
 
@@ -218,7 +218,7 @@ def test_shared_memory_input__is_told_that_it_is_not_supported() -> None:
         parse_request(_json(parameters=memory, data=None), None)
 
 
-def test_parameters_that_ask_for_nothing__are_taken() -> None:
+def test_parameters_without_effect__are_accepted() -> None:
     harmless = {"sequence_id": 0, "sequence_start": False, "sequence_end": False, "priority": 0}
     body = json.loads(_json()) | {
         "parameters": harmless | {"binary_data_output": True},
@@ -229,7 +229,7 @@ def test_parameters_that_ask_for_nothing__are_taken() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_output_that_json_cannot_represent__is_refused_with_the_remedy_and_sent_as_bytes(value: float) -> None:
+def test_output_that_json_cannot_represent__is_rejected_with_the_remedy_and_sent_as_bytes(value: float) -> None:
     outputs = {"y": np.array([1, value], np.float32)}
     request = Request(id="", tensors={}, outputs=("y",), binary={"y": False})
     with pytest.raises(
@@ -267,7 +267,7 @@ def test_hostile_elements__cost_little_more_than_their_text(data: list[Any]) -> 
     assert peak < 4 * len(body) + 100_000
 
 
-def test_bytes_that_no_tensor_claims__are_refused() -> None:
+def test_bytes_after_the_last_tensor__are_rejected() -> None:
     written = write_request({"x": np.ones((2, 2), dtype=np.float32)})
     with pytest.raises(BadRequest, match="3 unexpected bytes after the last tensor"):
         parse_request(written.data + b"abc", str(written.header_length))
@@ -294,7 +294,7 @@ def test_binary_tensors__arrive_as_they_were_sent(tensors: dict[str, Any]) -> No
     assert all(np.array_equal(outputs[name], array) for name, array in tensors.items())
 
 
-def test_response__holds_the_outputs_asked_for_and_no_others() -> None:
+def test_response__contains_only_the_requested_outputs() -> None:
     outputs = {"y": np.ones(2, dtype=np.float32), "z": np.zeros(1, dtype=np.int64)}
     request = Request(id="7", tensors={}, outputs=("z",), binary={"z": False})
     body = json.loads(write_response(request, outputs, model="m", version=1, parameters={}).data)
@@ -304,7 +304,7 @@ def test_response__holds_the_outputs_asked_for_and_no_others() -> None:
 
 
 def _outcome(body: bytes, length: str | None) -> object:
-    """Tensors, or what was refused; any other error fails the test."""
+    """Return the tensors, or the message of the BadRequest; any other error fails the test."""
     try:
         return parse_request(body, length).tensors
     except BadRequest as error:
@@ -312,7 +312,7 @@ def _outcome(body: bytes, length: str | None) -> object:
 
 
 @given(body=st.binary(max_size=400), length=st.one_of(st.none(), st.text(max_size=4)))
-def test_any_bytes__end_in_a_request_or_in_bad_request(body: bytes, length: str | None) -> None:
+def test_any_bytes__give_a_request_or_bad_request(body: bytes, length: str | None) -> None:
     assert _outcome(body, length)
 
 
@@ -324,5 +324,5 @@ values = st.recursive(
 
 
 @given(name=values, datatype=st.one_of(values, st.just("FP32")), shape=values, data=values, parameters=values)
-def test_any_json__ends_in_a_request_or_in_bad_request(**tensor: Any) -> None:
+def test_any_json__gives_a_request_or_bad_request(**tensor: Any) -> None:
     assert _outcome(json.dumps({"inputs": [tensor]}).encode(), None)

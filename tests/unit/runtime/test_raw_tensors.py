@@ -1,4 +1,4 @@
-"""Which tensors of a graph are the raw input in another form: the rule by example, and against a brute-force oracle."""
+"""Raw tensors of a graph, from which the input can be restored: examples, and a brute-force oracle."""
 
 from collections.abc import Sequence
 from random import Random
@@ -49,7 +49,7 @@ def _n(kind: str, inputs: str, outputs: str = "y", **attributes: object) -> onnx
 
 
 def _int8(model_input: str) -> list[onnx.NodeProto]:
-    """As `quantize_static` writes it."""
+    """Return nodes as `quantize_static` writes them."""
     return [
         _n("QuantizeLinear", f"{model_input} s z", "q"),
         _n("DequantizeLinear", "q s z", "d"),
@@ -94,7 +94,7 @@ _RAW = {
     ),
     "through a product with a permutation": _model([_n("MatMul", "x p")], p=np.eye(4, dtype=np.float32)[[2, 0, 3, 1]]),
     "from the left": _model([_n("MatMul", "p x")], p=np.eye(4, dtype=np.float32)[[2, 0, 3, 1]]),
-    "through a product with what is only the unit matrix at run time": _model(
+    "through a product with an identity matrix that is only known at run time": _model(
         [_n("Shape", "x", "s", start=2), _n("ConstantOfShape", "s", "o"), _n("EyeLike", "o", "e"), _n("MatMul", "x e")]
     ),
     "through one quantised weight": _model(_int8("x"), k8=_IDENTITY.astype(np.int8), **_SCALES),
@@ -112,7 +112,7 @@ _RAW = {
     ),
     "as an average over one element": _model([_n("AveragePool", "x", kernel_shape=[1, 1])]),
     "as a sum over an axis of length one": _model([_n("ReduceSum", "x a")], a=np.array([0], np.int64)),
-    "through an operator that nobody knows": _model([_n("Einsum", "x", equation="abcd->dcba")]),
+    "through an unknown operator": _model([_n("Einsum", "x", equation="abcd->dcba")]),
     "in a branch": _model(
         [helper.make_node("If", ["yes"], ["y"], **{
             f"{side}_branch": helper.make_graph([_n("Neg", "x", "o")], side, [], [onnx.ValueInfoProto(name="o")])
@@ -123,7 +123,7 @@ _RAW = {
 
 
 @pytest.mark.parametrize("case", _RAW)
-def test_raw__is_the_input(case: str) -> None:
+def test_raw_tensor__is_recognized(case: str) -> None:
     model = _RAW[case]
     output = model.graph.output[-1] if case != "an input" else model.graph.output[0]
     if case == "in a branch":
@@ -162,11 +162,11 @@ _MIXED = {
 
 
 @pytest.mark.parametrize("case", _MIXED)
-def test_raw__ends_where_every_element_depends_on_several_of_the_input(case: str) -> None:
+def test_tensor_whose_elements_mix_several_of_the_input__is_not_raw(case: str) -> None:
     assert "y" not in _find(_MIXED[case])
 
 
-def test_cut__says_whether_raw_input_crosses() -> None:
+def test_cut__states_whether_raw_input_crosses() -> None:
     nodes = [
         _n("QuantizeLinear", "x s z", "q"), _n("DequantizeLinear", "q s z", "d"), _n("Conv", "d k", "c"),
         _n("QuantizeLinear", "c s z", "q2"), _n("DequantizeLinear", "q2 s z"),
@@ -184,7 +184,7 @@ _KINDS = ("unary", "unary", "binary", "scale", "transpose", "conv", "sparse", "m
 
 
 def _draw(chance: Random) -> onnx.ModelProto:
-    """Some layers over (1, 2, 4, 4), each a tensor of that shape: element-wise, of layout, or mixing."""
+    """Draw layers over (1, 2, 4, 4) that keep the shape: element-wise, layout, or mixing."""
     nodes, weights, names = list[onnx.NodeProto](), dict[str, NDArray[np.float32]](), ["x"]
     for layer in range(chance.randint(2, 6)):
         source, other, made = chance.choice(names), chance.choice(names), f"t{layer}"
@@ -218,7 +218,7 @@ def _draw(chance: Random) -> onnx.ModelProto:
 
 
 def _draw_sparse(chance: Random) -> NDArray[np.float32]:
-    """A kernel with one or two elements for each channel."""
+    """Draw a kernel with one or two elements for each channel."""
     kernel = np.zeros((2, 2, 3, 3), np.float32)
     for channel in (0, 0, 1)[chance.randrange(2) :]:
         kernel[channel, chance.randrange(2), chance.randrange(3), chance.randrange(3)] = 1.5
@@ -226,7 +226,7 @@ def _draw_sparse(chance: Random) -> NDArray[np.float32]:
 
 
 def _depends_on_one(model: onnx.ModelProto) -> set[str]:
-    """Tensors of which some element changes with exactly one element of the input, by trying each at many points."""
+    """Return tensors with an element that depends on exactly one input element, by trying each at many points."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -243,7 +243,7 @@ def _depends_on_one(model: onnx.ModelProto) -> set[str]:
     return {name for name in names if (touched[name].sum(axis=0) == 1).any()}
 
 
-def test_raw__holds_all_that_an_oracle_finds_in_random_graphs() -> None:
+def test_raw_tensors__include_all_that_an_oracle_finds_in_random_graphs() -> None:
     seen, mixed = 0, 0
     for seed in range(40):
         model = _draw(Random(seed))

@@ -1,4 +1,4 @@
-"""Settings from environment variables, and what a person reads if one is wrong."""
+"""Settings from environment variables, and the message if one is invalid."""
 
 import pytest
 

@@ -9,12 +9,12 @@ from support.ports import free_port
 
 
 @pytest.mark.parametrize(("age", "status"), [(0.0, 200), (STALLED_S, 200), (STALLED_S + 1, 503)])
-def test_liveness__fails_once_nothing_was_done_for_too_long(age: float, status: int) -> None:
+def test_liveness__fails_after_a_stall(age: float, status: int) -> None:
     answer = answer_liveness("sample", age)
     assert (answer.status, answer.text) == (status, f"the last sample was {age:.0f} s ago")
 
 
-async def test_metrics__are_served_as_prometheus_reads_them() -> None:
+async def test_metrics__are_served_in_the_format_of_prometheus() -> None:
     async def metrics(_request: web.Request) -> web.Response:
         return answer_metrics(b"maleo_leader 1\n")
 

@@ -1,4 +1,4 @@
-"""A record is one line: what a peer says cannot pose as a record of ours."""
+"""A log record is one line: text from a peer cannot forge another record."""
 
 import io
 import logging
@@ -35,7 +35,7 @@ def test_any_text__stays_one_line(text: str) -> None:
     assert len(_lines("drone-1", text)) == 1
 
 
-def test_traceback__cannot_pose_as_a_record() -> None:
+def test_traceback__cannot_forge_a_record() -> None:
     lines = _lines("drone-1", "x", error=ValueError(FORGED))
     assert lines[0] == "WARNING drone-1 refused: x"
     assert all(line.startswith("    ") for line in lines[1:])

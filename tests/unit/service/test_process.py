@@ -11,7 +11,7 @@ from maleo_service.environment import read_variable
 from maleo_service.process import BackgroundTasks, stop_on_signals
 
 
-async def _for_ever() -> None:
+async def _wait_forever() -> None:
     await asyncio.Event().wait()
 
 
@@ -24,12 +24,12 @@ async def test_tasks__run_until_they_are_cancelled() -> None:
 
     async def clean_up() -> None:
         try:
-            await _for_ever()
+            await _wait_forever()
         finally:
             cleaned.append(True)
 
     tasks = BackgroundTasks(stopping)
-    tasks.start(clean_up(), _for_ever())
+    tasks.start(clean_up(), _wait_forever())
     await asyncio.sleep(0)
     assert not stopping.is_set()
     await tasks.cancel()
@@ -40,17 +40,17 @@ async def test_tasks__run_until_they_are_cancelled() -> None:
 async def test_task_that_fails__stops_the_process_with_its_error() -> None:
     stopping = asyncio.Event()
     tasks = BackgroundTasks(stopping)
-    tasks.start(_for_ever(), _fail())
+    tasks.start(_wait_forever(), _fail())
     await stopping.wait()
     await tasks.cancel()
     with pytest.raises(OSError, match="the disk is gone"):
         tasks.raise_failure()
 
 
-async def test_error_while_a_task_is_cancelled__is_no_failure() -> None:
+async def test_error_while_a_task_is_cancelled__is_not_a_failure() -> None:
     async def fail_at_the_end() -> None:
         try:
-            await _for_ever()
+            await _wait_forever()
         finally:
             await _fail()
 

@@ -9,7 +9,7 @@ from maleo_wire.address import bracket_host, join_host_port
     ("host", "want"),
     [("10.0.0.1", "10.0.0.1:8080"), ("fd00::1", "[fd00::1]:8080"), ("[fd00::1]", "[fd00::1]:8080"), ("a", "a:8080")],
 )
-def test_host_and_port__are_joined_as_urls_spell_them(host: str, want: str) -> None:
+def test_host_and_port__are_joined_as_in_urls(host: str, want: str) -> None:
     assert join_host_port(host, 8080) == want
 
 

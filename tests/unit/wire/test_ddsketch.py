@@ -34,5 +34,5 @@ def test_merge__equals_adding_everything_to_one(first: list[float], second: list
     assert merged.count == both.count
 
 
-def test_quantile__of_nothing_is_unknown() -> None:
+def test_quantile__without_values_is_unknown() -> None:
     assert Histogram().quantile(0.95) is None

@@ -1,4 +1,4 @@
-"""What is believed of a report, and what it is told when it is not."""
+"""Validation of slot reports: implausible parts are dropped with a reason, the others are kept."""
 
 import math
 from typing import Any
@@ -35,7 +35,7 @@ REPORT = SlotReport(
 )  # fmt: skip
 
 
-def _screen(report: SlotReport) -> tuple[SlotReport | None, list[str]]:
+def _validate(report: SlotReport) -> tuple[SlotReport | None, list[str]]:
     reasons: list[str] = []
     return validate_report(report, lambda reason, _what: reasons.append(reason)), reasons
 
@@ -44,8 +44,8 @@ def _change(**changes: Any) -> SlotReport:
     return msgspec.structs.replace(REPORT, revisions=(msgspec.structs.replace(ROW, **changes),))
 
 
-def test_sound_report__is_left_as_it_is() -> None:
-    assert _screen(REPORT) == (REPORT, [])
+def test_valid_report__is_unchanged() -> None:
+    assert _validate(REPORT) == (REPORT, [])
 
 
 @pytest.mark.parametrize(
@@ -63,16 +63,16 @@ def test_sound_report__is_left_as_it_is() -> None:
         ({"end_to_end": Sketch(buckets={0: 8}, count=8, total=1e9)}, "Figure"),
     ],
 )  # fmt: skip
-def test_row_whose_counters_make_no_sense__is_left_out_and_the_others_stay(changes: Any, reason: str) -> None:
-    strange = msgspec.structs.replace(ROW, **changes)
-    seen, reasons = _screen(msgspec.structs.replace(REPORT, revisions=(strange, ROW)))
+def test_row_with_implausible_counters__is_dropped_and_the_others_are_kept(changes: Any, reason: str) -> None:
+    implausible = msgspec.structs.replace(ROW, **changes)
+    seen, reasons = _validate(msgspec.structs.replace(REPORT, revisions=(implausible, ROW)))
     assert seen is not None
     assert (seen.revisions, reasons) == ((ROW,), [reason])
 
 
 @pytest.mark.parametrize("joules", [NAN, INF, -INF, -5.0, 1e300])
-def test_joules_that_nothing_takes__are_unknown_and_the_requests_count(joules: float) -> None:
-    seen, reasons = _screen(_change(joules=joules))
+def test_implausible_joules__become_unknown_and_the_requests_still_count(joules: float) -> None:
+    seen, reasons = _validate(_change(joules=joules))
     assert seen is not None
     assert (seen.revisions[0].joules, seen.revisions[0].total, reasons) == (None, 8, ["Figure"])
 
@@ -84,9 +84,9 @@ def test_joules_that_nothing_takes__are_unknown_and_the_requests_count(joules: f
         {"seconds": INF}, {"seconds": -0.1}, {"seconds": 1e6}, {"least_s": NAN}, {"least_s": -1.0}, {"least_s": 0.2},
     ],
 )  # fmt: skip
-def test_transfer_that_cannot_be__is_left_out_by_itself(changes: Any) -> None:
-    strange = msgspec.structs.replace(TRANSFER, **changes)
-    seen, reasons = _screen(_change(transfers=(strange, TRANSFER)))
+def test_implausible_transfer__is_dropped_alone(changes: Any) -> None:
+    implausible = msgspec.structs.replace(TRANSFER, **changes)
+    seen, reasons = _validate(_change(transfers=(implausible, TRANSFER)))
     assert seen is not None
     assert (seen.revisions[0].transfers, reasons) == ((TRANSFER,), ["Figure"])
 
@@ -95,13 +95,13 @@ def test_transfer_that_cannot_be__is_left_out_by_itself(changes: Any) -> None:
     "changes",
     [{"warm": (-1,)}, {"warm": tuple(range(100))}, {"active": -1}, {"highest_epoch": 2**60}, {"address": "a" * 99}],
 )
-def test_state_that_no_slot_has__refuses_the_report(changes: Any) -> None:
-    assert _screen(msgspec.structs.replace(REPORT, **changes)) == (None, ["Figure"])
+def test_implausible_state__rejects_the_whole_report(changes: Any) -> None:
+    assert _validate(msgspec.structs.replace(REPORT, **changes)) == (None, ["Figure"])
 
 
-def test_long_lists__are_cut() -> None:
+def test_long_lists__are_truncated() -> None:
     errors = ("e" * 2000,) * 50
-    seen, reasons = _screen(msgspec.structs.replace(REPORT, revisions=(ROW,) * 50, errors=errors))
+    seen, reasons = _validate(msgspec.structs.replace(REPORT, revisions=(ROW,) * 50, errors=errors))
     assert seen is not None
     assert (len(seen.revisions), len(seen.errors), len(seen.errors[0]), reasons) == (16, 16, 500, ["Length"])
 
@@ -120,42 +120,42 @@ def test_long_lists__are_cut() -> None:
         (None, None),
     ],
 )
-def test_capacity__is_a_share_that_can_divide(capacity: float | None, seen: float | None) -> None:
+def test_capacity__is_a_positive_share_or_unknown(capacity: float | None, seen: float | None) -> None:
     unit = UnitReading(unit="npu0/npu", basis="Simulated", capacity=capacity, power_w=3.0)
     read = validate_reading(NodeReading(units=(unit,)), lambda _reason, _what: None).units[0]
     assert (read.capacity, read.power_w) == (seen, 3.0)
 
 
 @given(st.lists(st.floats(0.0, 1e7), max_size=50))
-def test_any_durations__have_a_histogram_that_is_believed(seconds: list[float]) -> None:
+def test_histogram_of_any_durations__is_consistent(seconds: list[float]) -> None:
     assert is_consistent(_sketch(*seconds))
 
 
-def test_two_reports_of_a_slot__are_one_with_the_counters_of_both() -> None:
+def test_two_reports_of_a_slot__are_merged_with_the_sums_of_their_counters() -> None:
     joined = merge_reports(REPORT, msgspec.structs.replace(REPORT, warm=(1, 2)))
     (row,) = joined.revisions
     assert (joined.warm, row.total, row.over_limit, row.fallback, row.joules) == ((1, 2), 16, 4, 2, 1.6)
     assert row.transfers == (TransferReport(node="edge-1", requests=16, bytes=16000, seconds=1.6, least_s=0.05),)
     assert row.compute == _sketch(*[0.01] * 16)
-    assert _screen(joined) == (joined, [])
+    assert _validate(joined) == (joined, [])
 
 
-def test_ledger__counts_all_and_logs_one_a_minute(
+def test_rejection_log__counts_all_and_logs_one_per_minute(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     now, counted = [100.0], list[str]()
     monkeypatch.setattr("maleo_wire.report_validation.time.monotonic", lambda: now[0])
-    ledger = RejectionLog(counted.append)
+    log = RejectionLog(counted.append)
     for second in range(61):
         now[0] = 100.0 + second
-        ledger.record("drone-1", "Sum", "of 1: 2 failed")
-        ledger.record("edge-1", "Sum", "of 1: 2 failed") if second == 30 else None
+        log.record("drone-1", "Sum", "of 1: 2 failed")
+        log.record("edge-1", "Sum", "of 1: 2 failed") if second == 30 else None
     assert len(counted) == 62
     assert [line.split(":")[0] for line in caplog.messages] == ["drone-1", "edge-1", "drone-1"]
     assert caplog.messages[-1].endswith("59 more since the last log line")
 
 
-def test_frames__are_new_once_in_each_boot() -> None:
+def test_frames__are_accepted_once_per_boot() -> None:
     boot = SequenceFilter()
     boot.on_hello("a")
     assert [boot.accept(n) for n in (1, 2, 2, 1, 5)] == [True, True, False, False, True]

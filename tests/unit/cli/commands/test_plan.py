@@ -33,7 +33,7 @@ def test_json__has_the_stable_fields_with_bound_and_gap() -> None:
 
 
 @pytest.mark.parametrize("aim", ["latency", "energy", "rate"])
-def test_objective__makes_one_figure_best(aim: str) -> None:
+def test_objective__optimizes_one_figure(aim: str) -> None:
     def figure(found: dict[str, object]) -> float:
         predicted: dict[str, dict[str, float]] = found["predicted"]  # type: ignore[assignment]
         if aim == "latency":
@@ -42,10 +42,10 @@ def test_objective__makes_one_figure_best(aim: str) -> None:
 
     found = _planned("--objective", aim)
     assert figure(found) >= figure(_planned()) - 1e-12
-    assert found["gap"] == 0.0  # what breaks a limit is no bound
+    assert found["gap"] == 0.0  # plans that violate a limit do not raise the bound
 
 
-def test_frontier__holds_the_quickest_and_the_thriftiest_plan() -> None:
+def test_frontier__is_sorted_by_latency_from_the_fastest_plan() -> None:
     front = _planned("--frontier")["frontier"]
     assert isinstance(front, list)
     latencies = [point["predicted"]["latency"]["tail"] for point in front]
@@ -81,7 +81,7 @@ spec:
 """
 
 
-def test_frontier__leaves_out_what_a_mission_of_a_higher_tier_holds_by_itself(tmp_path: Path) -> None:
+def test_frontier__excludes_exclusive_units_of_missions_of_higher_criticality(tmp_path: Path) -> None:
     server, first = _TWO_MISSIONS.split("---\n")[:2]
     fleet = (ROOT / "examples/fleet/devices.yaml").read_text(encoding="utf-8").split("---\n")
     files = [text for text in fleet if "metadata: {name: sim-server}" not in text]
@@ -103,7 +103,7 @@ def test_frontier__leaves_out_what_a_mission_of_a_higher_tier_holds_by_itself(tm
     assert units == {"default/guard": {"accel/npu"}, "default/count": {"host/cpu"}}
 
 
-def test_added_device__never_makes_it_worse_and_is_used_when_it_is_better() -> None:
+def test_added_device__never_lowers_the_objective_and_is_used_if_better() -> None:
     slow = ("--without", "edge-a1")
     without: float = _planned(*slow)["objective"]  # type: ignore[assignment]
     added = ("--add-device", "sim-server", "--site", "field-a", "--link", "drone-a1/added-1=80Mbit/s")
@@ -113,7 +113,7 @@ def test_added_device__never_makes_it_worse_and_is_used_when_it_is_better() -> N
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("--without", "nowhere"), "unknown node 'nowhere'"),
         (("--add-device", "sim-servr"), "sim-server"),
@@ -121,11 +121,11 @@ def test_added_device__never_makes_it_worse_and_is_used_when_it_is_better() -> N
         (("--set", "drone-patrol.objectives.latency.atMost=-3ms"), "--set"),
     ],
 )
-def test_wrong_question__is_named_with_what_would_be_right(arguments: tuple[str, ...], told: str) -> None:
+def test_invalid_option__is_named_in_the_error(arguments: tuple[str, ...], message: str) -> None:
     result = _run(*arguments)
     assert isinstance(result.exception, Failure)
     assert result.exception.exit_code == 2
-    assert told in str(result.exception)
+    assert message in str(result.exception)
 
 
 # ------------------------------------------------------------------------------------------------ replay
@@ -145,7 +145,7 @@ def _replay(stored: dict[str, Any], folder: Path) -> Result:
     return CliRunner().invoke(app, ["replay", str(folder / "stored.json")])
 
 
-def test_replay__of_what_was_stored_is_the_same(stored: dict[str, Any], tmp_path: Path) -> None:
+def test_replay__of_a_stored_decision_gives_the_same_plans(stored: dict[str, Any], tmp_path: Path) -> None:
     replayed = _replay(stored, tmp_path)
     assert replayed.exit_code == 0
     assert [line.split()[:2] for line in replayed.stdout.splitlines()] == [
@@ -166,8 +166,8 @@ _TAMPERED: dict[str, tuple[tuple[str | int, ...], object, str]] = {
 
 
 @pytest.mark.parametrize("case", _TAMPERED)
-def test_replay__tells_whatever_differs(case: str, stored: dict[str, Any], tmp_path: Path) -> None:
-    (*path, last), value, told = _TAMPERED[case]
+def test_replay__reports_every_difference(case: str, stored: dict[str, Any], tmp_path: Path) -> None:
+    (*path, last), value, message = _TAMPERED[case]
     changed = json.loads(json.dumps(stored))
     place = changed["answers"]["default/drone-patrol"]
     for step in path:
@@ -178,10 +178,10 @@ def test_replay__tells_whatever_differs(case: str, stored: dict[str, Any], tmp_p
     lines = replayed.stdout.splitlines()
     assert [line.split()[0] for line in (lines[0], lines[1])] == ["same", "DIFFERS"]
     assert len(lines) == 3
-    assert lines[2].startswith(f"  {told}")
+    assert lines[2].startswith(f"  {message}")
 
 
-def test_replay__tells_missions_that_are_missing_on_either_side(stored: dict[str, Any], tmp_path: Path) -> None:
+def test_replay__reports_missions_that_are_missing_on_either_side(stored: dict[str, Any], tmp_path: Path) -> None:
     answers = stored["answers"]
     replayed = _replay(stored | {"answers": {"default/gone": answers["default/cctv-query"]}}, tmp_path)
     assert replayed.exit_code == 1
@@ -196,7 +196,7 @@ def test_replay__tells_missions_that_are_missing_on_either_side(stored: dict[str
 
 
 @pytest.mark.parametrize("missing", ["aim", "answers", "inputs"])
-def test_replay__of_no_stored_plan_names_the_file(missing: str, stored: dict[str, Any], tmp_path: Path) -> None:
+def test_replay__of_an_incomplete_file_names_the_file(missing: str, stored: dict[str, Any], tmp_path: Path) -> None:
     failure = _replay({name: part for name, part in stored.items() if name != missing}, tmp_path).exception
     assert isinstance(failure, Failure)
     assert failure.exit_code == 2
@@ -206,8 +206,8 @@ def test_replay__of_no_stored_plan_names_the_file(missing: str, stored: dict[str
 # ------------------------------------------------------------------------------------------------ what if
 
 
-def test_link__as_it_is_declared_changes_nothing() -> None:
-    """80Mbit/s is what the manifests say: the same figures, down to the uncertainty."""
+def test_link__as_declared_changes_nothing() -> None:
+    """The manifests declare 80Mbit/s: all figures stay the same, including the uncertainty."""
     same = _planned("--link", "drone-a1/edge-a1=80Mbit/s")
     assert same["predicted"]["latency"]["tail"] == pytest.approx(_planned()["predicted"]["latency"]["tail"])  # type: ignore[index]
 
@@ -221,12 +221,12 @@ def test_added_devices__of_two_profiles_do_not_replace_each_other() -> None:
     assert count == {"sim-server npu": 3 + 2, "sim-leaf npu": 2 + 2}
 
 
-def test_added_device_that_nothing_joins__is_told() -> None:
+def test_added_device_without_a_link__is_reported() -> None:
     assert "no Link connects added-1" in _run("--add-device", "sim-server").stderr
     assert _run("--add-device", "sim-server", "--link", "drone-a1/added-1=9Mbit/s").stderr == ""
 
 
-def test_set__takes_the_missions_namespace_a_leading_spec_and_lists() -> None:
+def test_set__accepts_a_namespace_a_leading_spec_and_lists() -> None:
     assert _planned("--set", "default/drone-patrol.modes=[Local]")["mode"] == "Local"
     assert _planned("--set", "drone-patrol.spec.modes=[Local]")["mode"] == "Local"
 
@@ -234,7 +234,7 @@ def test_set__takes_the_missions_namespace_a_leading_spec_and_lists() -> None:
 _FAR = "Split fp32: drone-a1 accel/npu [0..2] > edge-a1 [3..31], 60.9ms"
 
 
-def test_supposition__tells_what_it_changes_and_what_it_leaves() -> None:
+def test_what_if__reports_changed_missions_only() -> None:
     both = ("drone-patrol", "cctv-query")
     result = _run("--without", "edge-a1", missions=both)
     assert result.stdout.splitlines()[-2:] == [
@@ -247,67 +247,67 @@ def test_supposition__tells_what_it_changes_and_what_it_leaves() -> None:
     assert (before["feasible"], before["plan"]) == (True, {name: _planned()[name] for name in before["plan"]})
 
 
-def test_supposition__that_changes_a_limit_only_tells_both_objectives() -> None:
-    told = _run("--set", "drone-patrol.objectives.latency.atMost=100ms").stdout.splitlines()[-1]
-    assert told.endswith("60.9ms, objective 0.457 -> 0.384")
+def test_what_if__that_only_changes_a_limit_shows_both_objectives() -> None:
+    message = _run("--set", "drone-patrol.objectives.latency.atMost=100ms").stdout.splitlines()[-1]
+    assert message.endswith("60.9ms, objective 0.457 -> 0.384")
 
 
-def test_supposition__that_leaves_nothing_that_fits_tells_what_blocks() -> None:
-    told = _run("--set", "drone-patrol.objectives.latency.atMost=50ms").stdout.splitlines()[-1]
-    assert " -> infeasible (LatencyTooTight), closest infeasible plan Split fp32: " in told
+def test_what_if__without_a_feasible_plan_shows_the_blocker() -> None:
+    message = _run("--set", "drone-patrol.objectives.latency.atMost=50ms").stdout.splitlines()[-1]
+    assert " -> infeasible (LatencyTooTight), closest infeasible plan Split fp32: " in message
 
 
-def test_supposition__without_effect_says_so() -> None:
+def test_what_if__without_effect_is_reported() -> None:
     assert _run("--link", "drone-a1/edge-a1=80Mbit/s").stdout.splitlines()[-1] == "The what-if options change nothing"
     assert json.loads(_run("--link", "drone-a1/edge-a1=80Mbit/s", "-o", "json").stdout)["changed"] == {}
     assert "changed" not in json.loads(_run("-o", "json").stdout)
 
 
-_WRONG = {
-    "a node that is not there": (("--link", "drone-a1/moon=9Mbit/s"), "unknown node 'moon'"),
+_INVALID = {
+    "an unknown node": (("--link", "drone-a1/moon=9Mbit/s"), "unknown node 'moon'"),
     "a link to itself": (("--link", "drone-a1/drone-a1=9Mbit/s"), "the two nodes must differ"),
-    "a link of nothing": (("--link", "drone-a1/edge-a1=0Mbit/s"), "bandwidth must be greater than zero"),
-    "a mission that is not there": (
+    "a link without bandwidth": (("--link", "drone-a1/edge-a1=0Mbit/s"), "bandwidth must be greater than zero"),
+    "an unknown mission": (
         ("--set", "drone-patrl.modes=[Local]"),
         "unknown mission 'drone-patrl': did you mean drone-patrol?",
     ),
-    "a mission that is not there, with its namespace": (
+    "an unknown mission with its namespace": (
         ("--set", "default/drone-patrl.modes=[Local]"),
         "unknown mission 'default/drone-patrl': did you mean default/drone-patrol?",
     ),
-    "a field that is not there": (
+    "an unknown field": (
         ("--set", "drone-patrol.objectives.latenzy.atMost=9ms"),
         "spec.objectives.latenzy: unknown field: did you mean latency?",
     ),
-    "a field of a field that has none": (("--set", "drone-patrol.model.name.x=1"), "name has no fields"),
-    "a rule that is broken": (("--set", "drone-patrol.objectives.latency.atMost=0ms"), "must be greater than zero"),
+    "a field of a scalar": (("--set", "drone-patrol.model.name.x=1"), "name has no fields"),
+    "a violated rule": (("--set", "drone-patrol.objectives.latency.atMost=0ms"), "must be greater than zero"),
     "no value": (("--set", "drone-patrol.modes"), "modes: no value"),
-    "no YAML": (("--set", "drone-patrol.modes=[Local"), "invalid YAML: line 1, column 7: "),
-    "a site of no device": (("--site", "field-a"), "--site requires --add-device\n  add --add-device PROFILE"),
-    "a count of no device": (("--count", "1"), "--count requires --add-device"),
-    "a tier of no device": (("--tier", "Edge"), "--tier requires --add-device"),
-    "a site that is not there": (
+    "invalid YAML": (("--set", "drone-patrol.modes=[Local"), "invalid YAML: line 1, column 7: "),
+    "a site without a device": (("--site", "field-a"), "--site requires --add-device\n  add --add-device PROFILE"),
+    "a count without a device": (("--count", "1"), "--count requires --add-device"),
+    "a tier without a device": (("--tier", "Edge"), "--tier requires --add-device"),
+    "an unknown site": (
         ("--add-device", "sim-server", "--site", "field-c"),
         "--site field-c: no node or Link has this site\n  did you mean field-a?",
     ),
-    "a profile that is not there": (
+    "an unknown profile": (
         ("--add-device", "hailo-9"),
         "unknown DeviceProfile 'hailo-9'\n  did you mean hailo-8, hailo-8l or hailo-15?",
     ),
-    "a kubeconfig that nobody reads": (("--kubeconfig", "k"), "--kubeconfig requires --live"),
+    "a kubeconfig without --live": (("--kubeconfig", "k"), "--kubeconfig requires --live"),
 }
 
 
-@pytest.mark.parametrize("case", _WRONG)
-def test_wrong_supposition__is_refused_with_exit_code_2(case: str) -> None:
-    arguments, told = _WRONG[case]
+@pytest.mark.parametrize("case", _INVALID)
+def test_invalid_what_if__exits_with_code_2(case: str) -> None:
+    arguments, message = _INVALID[case]
     failure = _run(*arguments).exception
     assert isinstance(failure, Failure)
     assert failure.exit_code == 2
-    assert told in str(failure)
+    assert message in str(failure)
 
 
-def test_wrong_manifest__ends_with_exit_code_2_and_all_mistakes(tmp_path: Path) -> None:
+def test_invalid_manifest__exits_with_code_2_and_all_errors(tmp_path: Path) -> None:
     for name in ("rate-of-zero", "link-without-bandwidth"):
         (tmp_path / f"{name}.yaml").write_text((MUST_FAIL / f"{name}.yaml").read_text(encoding="utf-8"))
     failure = CliRunner().invoke(app, ["plan", "-f", str(tmp_path)]).exception
@@ -319,7 +319,7 @@ def test_wrong_manifest__ends_with_exit_code_2_and_all_mistakes(tmp_path: Path) 
 # ------------------------------------------------------------------------------------------------ for people
 
 
-def test_explain__tells_why_what_else_and_every_class() -> None:
+def test_explain__shows_the_objective_the_alternatives_and_every_class() -> None:
     text = _run("--explain").stdout
     assert "Plan: Split fp32: drone-a1 accel/npu [0..2] -- 194 KB --> edge-a1 [3..31]" in text
     assert "Objective: 0.457 (latency +0.345, energy +0.121, uncertainty -0.009), optimal" in text
@@ -333,7 +333,7 @@ def test_explain__tells_why_what_else_and_every_class() -> None:
     assert "1 x sim-server npu      fp32  objective 0.457" in feasible
 
 
-def test_what_does_not_fit__tells_the_blocker_and_what_relaxations() -> None:
+def test_infeasible_mission__shows_its_blocker_and_relaxations() -> None:
     result = _run(missions=("uam-detect-avoid",))
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
@@ -345,29 +345,29 @@ def test_what_does_not_fit__tells_the_blocker_and_what_relaxations() -> None:
 
 
 @pytest.mark.parametrize(
-    ("aim", "told"),
+    ("aim", "message"),
     [
         ("latency", "Objective: -58.7ms (latency -58.7ms), optimal"),
         ("energy", "Objective: -250mJ (energy -250mJ), optimal"),
         ("rate", "Objective: 83.6/s (rate +83.6/s), optimal"),
     ],
 )
-def test_explain__of_one_figure_tells_terms_in_its_unit(aim: str, told: str) -> None:
-    assert told in _run("--explain", "--objective", aim).stdout
+def test_explain__of_one_figure_shows_terms_in_its_unit(aim: str, message: str) -> None:
+    assert message in _run("--explain", "--objective", aim).stdout
 
 
-def test_explain__of_unknown_energy_says_how_it_counts() -> None:
+def test_explain__of_unknown_energy_shows_the_assumption() -> None:
     text = _run("--explain", "--without", "edge-a1").stdout
     assert "energy       <= 900mJ Soft  unknown, assumed to be twice the limit          -0.200" in text
 
 
-def test_explain__of_a_limit_in_watts_tells_watts_at_the_demanded_rate() -> None:
+def test_explain__of_a_limit_in_watts_shows_watts_at_the_demanded_rate() -> None:
     text = _run("--explain", missions=("emergency-vehicle",)).stdout
     assert "<= 10W Hard" in text
     assert "178mJ Modelled, 533mW at 3/s" in text
 
 
-def test_units__are_named_where_a_node_has_more_than_one_in_play() -> None:
+def test_units__are_named_where_plans_use_several_of_a_node() -> None:
     text = " ".join(_run("--objective", "rate").stdout.split())
     assert "drone-a1 host/cpu [0..5] > drone-a1 accel/npu" in text
     assert "[6..11] > edge-a1 host/cpu [12..16] > edge-a1 accel/npu [17..31]" in text
@@ -376,7 +376,7 @@ def test_units__are_named_where_a_node_has_more_than_one_in_play() -> None:
     assert "drone-a1 accel/npu [0..31]" in front
 
 
-def test_misspelt_variant__is_told_on_standard_error_though_the_mission_fits() -> None:
+def test_misspelt_variant__is_reported_on_stderr_although_the_mission_is_feasible() -> None:
     result = _run("--set", "drone-patrol.model.variants=[fp32, int9]", "-o", "json")
     assert result.stderr == (
         "note: Mission/default/drone-patrol: model squeezenet has no variant int9 (did you mean int8?); "
@@ -385,8 +385,8 @@ def test_misspelt_variant__is_told_on_standard_error_though_the_mission_fits() -
     assert json.loads(result.stdout)["missions"]["default/drone-patrol"]["variant"] == "fp32"
 
 
-def test_two_links_of_which_the_name_decides__are_told_on_standard_error(tmp_path: Path) -> None:
-    """One names a node and a site, the other a site and a node."""
+def test_equally_specific_links__are_reported_on_stderr(tmp_path: Path) -> None:
+    """One names a node and a site, the other a site and a node: the name decides."""
     rows = [("a-first", "{node: drone-a1}, {site: cloud}"), ("b-second", "{site: field-a}, {node: cloud-z1}")]
     text = "---\n".join(
         f"apiVersion: maleo.dev/v1alpha1\nkind: Link\nmetadata: {{name: {name}}}\n"
@@ -394,5 +394,5 @@ def test_two_links_of_which_the_name_decides__are_told_on_standard_error(tmp_pat
         for name, ends in rows
     )
     (tmp_path / "links.yaml").write_text(text, encoding="utf-8")
-    told = _run("-f", str(tmp_path / "links.yaml")).stderr
-    assert "note: Link/b-second: as specific as Link/a-first between nodes cloud-z1 and drone-a1" in told
+    message = _run("-f", str(tmp_path / "links.yaml")).stderr
+    assert "note: Link/b-second: as specific as Link/a-first between nodes cloud-z1 and drone-a1" in message

@@ -1,4 +1,4 @@
-"""ONNX graphs as chains of blocks: where they may be cut, what crosses, what blocks cost, what is refused."""
+"""ONNX graphs as chains of blocks: where they may be cut, what crosses, what blocks cost, and rejected graphs."""
 
 from collections.abc import Sequence
 
@@ -55,7 +55,7 @@ def _if_adding(name: str, target: str) -> onnx.NodeProto:
 _WHOLE = [_conv("x", "a"), _relu("a", "b"), _conv("b", "c"), _relu("c", "y")]
 _CROSSING = {
     "never between a convolution and what is fused into it": (_model(_WHOLE, k=_KERNEL), [["b"]]),
-    "a skipped connection crosses beside the chain": (
+    "a skip connection crosses in addition to the chain": (
         _model([_relu("x", "a"), helper.make_node("Sqrt", ["a"], ["b"]), helper.make_node("Max", ["a", "b"], ["y"])]),
         [["a"], ["a", "b"]],
     ),
@@ -70,7 +70,7 @@ _CROSSING = {
         _model([_relu("x", "early"), helper.make_node("Sqrt", ["early"], ["y"])], outputs=("early", "y")),
         [["early"]],
     ),
-    "what is computed from weights alone stays where it is used": (
+    "values computed from weights only do not cross": (
         _model(
             [
                 helper.make_node("Sqrt", ["k"], ["root"]),
@@ -81,7 +81,7 @@ _CROSSING = {
         ),
         [["a"]],
     ),
-    "what only a branch uses crosses to it": (
+    "a value that only a branch uses crosses to it": (
         _model(
             [_relu("x", "a"), helper.make_node("Sqrt", ["x"], ["b"]), _if_adding("a", "c"),
              helper.make_node("Max", ["b", "c"], ["y"])],
@@ -161,7 +161,7 @@ def test_blocks__count_weights_and_work_inside_functions_and_branches() -> None:
 
 
 def _noisy(*, inside: bool) -> onnx.ModelProto:
-    """y = (x + r) - r + sqrt(x), with a random r; inside: in a function of the model."""
+    """Return a model with a random r that two nodes use. inside: draw it in a function of the model."""
     draw = helper.make_node("RandomNormal", [], ["r"], shape=[1, 4, 8, 8])
     nodes = [
         helper.make_node("Noise", [], ["r"], domain="local") if inside else draw,
@@ -179,14 +179,14 @@ def _noisy(*, inside: bool) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("inside", [False, True])
-def test_cuts__carry_what_was_drawn_at_random(inside: bool) -> None:
+def test_cuts__include_random_values_that_both_parts_use(inside: bool) -> None:
     crossing = [{t.name for t in block.cut.tensors} for block in analyze(_noisy(inside=inside)).blocks if block.cut]
     assert crossing
     for names in crossing:
         assert not {"a"} & names or "r" in names  # never drawn again by the second part
 
 
-def test_constants__exclude_dropout_that_drops_and_branches_that_draw() -> None:
+def test_constants__exclude_dropout_in_training_mode() -> None:
     keep = _model([helper.make_node("Dropout", ["k", "ratio"], ["y"])], k=_KERNEL, ratio=np.float32(0.5).reshape(()))
     drop = _model(
         [helper.make_node("Dropout", ["k", "ratio", "yes"], ["y"])],
@@ -200,7 +200,7 @@ def test_constants__exclude_dropout_that_drops_and_branches_that_draw() -> None:
 
 
 def _residual_layers() -> onnx.ModelProto:
-    """Three layers x + f(norm(x)), in which ONNX Runtime fuses no sum with what follows it."""
+    """Return three layers x + f(norm(x)), in which ONNX Runtime fuses no sum with its successor."""
     nodes, before = [helper.make_node("MatMul", ["x", "w"], ["r0"], name="stem")], "r0"
     for i in range(3):
         nodes += [
@@ -221,7 +221,7 @@ def test_cuts__are_offered_between_layers_where_the_runtime_fuses_nothing() -> N
     assert {("r1",), ("r2",)} <= found
 
 
-def test_cuts_inside_fusions__are_told_and_offered_on_request() -> None:
+def test_cuts_inside_fusions__are_noted_and_offered_on_request() -> None:
     model = _model(_WHOLE, k=_KERNEL)
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", _F, [1, 4, 8, 8]))
     found = analyze(model)
@@ -236,7 +236,7 @@ def test_cuts_inside_fusions__are_told_and_offered_on_request() -> None:
 
 
 def test_analysis__grows_in_proportion_to_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nodes that are looked at, counted where each step of the analysis asks what a node reads."""
+    """Count the nodes that all steps of the analysis visit."""
     looked = [0]
 
     def counting(node: onnx.NodeProto) -> list[str]:
@@ -266,7 +266,7 @@ def test_blocks__of_a_quantised_graph_end_after_quantising() -> None:
     assert [[(t.name, t.datatype) for t in block.cut.tensors] for block in blocks if block.cut] == [[("q", "UINT8")]]
 
 
-def test_blocks__are_at_most_32_and_keep_the_cuts_where_least_crosses() -> None:
+def test_blocks__are_at_most_32_and_keep_the_smallest_cuts() -> None:
     nodes = [helper.make_node("Sqrt", [f"t{i}"], [f"t{i + 1}"]) for i in range(33)]
     nodes[20] = helper.make_node("MaxPool", ["t20"], ["t21"], kernel_shape=[2, 2], strides=[2, 2])
     nodes[0].input[0], nodes[-1].output[0] = "x", "y"
@@ -314,23 +314,23 @@ def _typed(element: int, shape: Sequence[int]) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-_REFUSED = {
-    "weights in a file beside": (_with_external_weight(), "'k' is stored in an external file"),
-    "weights in a file beside, inside a branch": (_with_external_branch(), "'inner' is stored in an external file"),
-    "sparse weights in a file beside": (_with_external_sparse(), "'sparse' is stored in an external file"),
-    "a constant in a file beside": (
+_UNSUPPORTED = {
+    "weights in an external file": (_with_external_weight(), "'k' is stored in an external file"),
+    "weights of a branch in an external file": (_with_external_branch(), "'inner' is stored in an external file"),
+    "sparse weights in an external file": (_with_external_sparse(), "'sparse' is stored in an external file"),
+    "a constant in an external file": (
         _with_external_attribute(sparse=False, several=False),
         "'inner' is stored in an external file, 'weights.bin'",
     ),
-    "unnamed constants in a file beside": (
+    "unnamed constants in an external file": (
         _with_external_attribute(sparse=False, several=True),
         "'' is stored in an external file, 'weights.bin'",
     ),
-    "a sparse constant in a file beside": (
+    "a sparse constant in an external file": (
         _with_external_attribute(sparse=True, several=False),
         "'inner' is stored in an external file",
     ),
-    "sparse constants in a file beside": (
+    "sparse constants in an external file": (
         _with_external_attribute(sparse=True, several=True),
         "'' is stored in an external file",
     ),
@@ -356,8 +356,8 @@ _REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", _REFUSED)
-def test_analyse__says_why_a_graph_cannot_be_imported(case: str) -> None:
-    model, want = _REFUSED[case]
+@pytest.mark.parametrize("case", _UNSUPPORTED)
+def test_unsupported_graph__is_rejected_with_the_reason(case: str) -> None:
+    model, want = _UNSUPPORTED[case]
     with pytest.raises(UnsupportedGraph, match=want):
         analyze(model)

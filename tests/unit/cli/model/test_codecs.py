@@ -44,7 +44,7 @@ def test_codec__restores_all_tensors_of_the_cut(name: CodecName, error: float) -
         ("int8", [("a.int8", "UINT8", [-1, 8]), ("a.scale", "FP32", []), ("a.zero", "UINT8", [])], (24.0, 16.0)),
     ],
 )
-def test_codec__declares_what_crosses_and_its_work(
+def test_codec__declares_its_tensors_and_work(
     name: CodecName, crossing: list[tuple[str, str, list[int]]], work: tuple[float, float]
 ) -> None:
     """An unknown dimension counts as one."""

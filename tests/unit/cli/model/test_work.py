@@ -15,7 +15,7 @@ _F = TensorProto.FLOAT
 def _count(
     node: onnx.NodeProto, x: tuple[int, ...], output: tuple[int, ...] | None = None, **w: tuple[int, ...]
 ) -> float | None:
-    """Of a node over input x and weights of these shapes."""
+    """Return the operations of a node for input x and weights of these shapes."""
     stored = [numpy_helper.from_array(np.ones(shape, np.float32), name) for name, shape in w.items()]
     made = [helper.make_tensor_value_info(name, _F, output) for name in node.output if name]
     graph = helper.make_graph([node], "g", [helper.make_tensor_value_info("x", _F, x)], made, initializer=stored)
@@ -24,7 +24,7 @@ def _count(
 
 
 def _pairs(equation: str, *shapes: tuple[int, ...]) -> int:
-    """Multiplications of a contraction: each assignment of all indices is one."""
+    """Count the multiplications of a contraction: one for each assignment of all indices."""
     sizes = {
         i: n
         for term, shape in zip(equation.partition("->")[0].split(","), shapes, strict=True)
@@ -106,7 +106,7 @@ _MULTIPLY_ACCUMULATE = {
 
 
 @pytest.mark.parametrize("case", _MULTIPLY_ACCUMULATE)
-def test_work__is_two_operations_a_multiplication(case: str) -> None:
+def test_work__counts_two_operations_per_multiplication(case: str) -> None:
     found, multiplications = _MULTIPLY_ACCUMULATE[case]
     assert found is not None
     assert 2 * multiplications <= found <= 2.4 * multiplications  # and a softmax
@@ -132,9 +132,9 @@ def _branch(*nodes: onnx.NodeProto) -> onnx.GraphProto:
     return helper.make_graph(list(nodes), "b", [], [helper.make_tensor_value_info("o", _F, [3, 7])])
 
 
-def test_work_of_branches__is_that_of_the_dearer_one() -> None:
-    dear, cheap = _branch(make_node("MatMul", ["x", "w"], ["o"])), _branch(make_node("Identity", ["v"], ["o"]))
-    node = make_node("If", ["c"], ["y"], then_branch=dear, else_branch=cheap)
+def test_work_of_branches__is_that_of_the_more_expensive_one() -> None:
+    expensive, cheap = _branch(make_node("MatMul", ["x", "w"], ["o"])), _branch(make_node("Identity", ["v"], ["o"]))
+    node = make_node("If", ["c"], ["y"], then_branch=expensive, else_branch=cheap)
     graph = helper.make_graph(
         [node],
         "g",
@@ -154,5 +154,5 @@ def test_work_of_branches__is_that_of_the_dearer_one() -> None:
         make_node("Loop", ["n", "c"], ["y"]),
     ],
 )
-def test_work_of_what_nobody_knows__is_unknown_and_not_nothing(node: onnx.NodeProto) -> None:
+def test_work_of_unknown_operators__is_unknown_and_not_zero(node: onnx.NodeProto) -> None:
     assert count_work(node, {}) is None

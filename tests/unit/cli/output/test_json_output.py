@@ -1,7 +1,7 @@
-"""The stable form of `maleo plan -o json`: its schema is a reviewed file, and what is written keeps to it.
+"""The stable form of `maleo plan -o json`: its schema is a reviewed file, and the output conforms to it.
 
-To accept a new schema: MALEO_ACCEPT=1 pytest tests/unit/cli/output/test_json_output.py, then read the diff: nothing
-may go.
+To accept a new schema: MALEO_ACCEPT=1 pytest tests/unit/cli/output/test_json_output.py, then review the diff: no
+field may be removed.
 """
 
 import json
@@ -32,7 +32,7 @@ SCHEMA = ROOT / "docs/reference/plan.schema.json"
 def written() -> dict[str, Any]:
     named = [word for file in FILES for word in ("-f", str(ROOT / file))]
     result = CliRunner().invoke(app, ["plan", *named, "-o", "json", "--explain", "--frontier"])
-    assert result.exit_code == 1  # one mission fits nowhere
+    assert result.exit_code == 1  # one mission is infeasible
     found: dict[str, Any] = json.loads(result.stdout)
     return found
 
@@ -44,13 +44,13 @@ def test_schema__is_the_reviewed_file() -> None:
     assert now == SCHEMA.read_text(encoding="utf-8")
 
 
-def test_answer__keeps_to_the_schema_to_the_last_field(written: dict[str, Any]) -> None:
+def test_output__conforms_to_the_schema_in_every_field(written: dict[str, Any]) -> None:
     typed = msgspec.convert(written, Answers, strict=True)
     assert msgspec.to_builtins(typed) == written
     assert len(written["missions"]) == 8
 
 
-def test_answer__names_basis_and_source_of_every_figure(written: dict[str, Any]) -> None:
+def test_output__has_basis_and_source_of_every_figure(written: dict[str, Any]) -> None:
     found = list(_figures(written))
     assert len(found) > 100
     assert all(figure["source"] and figure["basis"] != "Unknown" for figure in found)
@@ -67,7 +67,7 @@ def _figures(value: Any) -> Any:
             yield from _figures(item)
 
 
-def test_answer__tells_its_percentile_and_p95_beside_it(written: dict[str, Any]) -> None:
+def test_output__has_the_percentile_of_the_tail_and_p95(written: dict[str, Any]) -> None:
     latencies = {
         name: found["predicted"]["latency"] for name, found in written["missions"].items() if found["predicted"]
     }
@@ -77,7 +77,7 @@ def test_answer__tells_its_percentile_and_p95_beside_it(written: dict[str, Any])
     assert at_99["p95"] < at_99["tail"]
 
 
-def test_answer__sums_up(written: dict[str, Any]) -> None:
+def test_output__has_consistent_sums(written: dict[str, Any]) -> None:
     for found in written["missions"].values():
         assert sum(found["terms"].values()) == pytest.approx(found["objective"])
         if found["feasible"]:
@@ -89,7 +89,7 @@ def test_answer__sums_up(written: dict[str, Any]) -> None:
         assert sum(parts + crossed) == pytest.approx(found["predicted"]["latency"]["mean"])
 
 
-def test_answer__without_any_way_has_null_for_the_plan() -> None:
+def test_output__without_any_candidate_has_null_for_the_plan() -> None:
     snapshot = from_manifests(load([ROOT / file for file in FILES]))
     key = "default/cctv-query"
     mission = snapshot.missions[key]

@@ -1,6 +1,6 @@
-"""The picture of a plan: well-formed, complete, its bars the plan's own figures; and those of the docs are current.
+"""Pictures of plans: well-formed and complete, with bars of the plan's figures; those in the docs are current.
 
-To draw them anew: MALEO_ACCEPT=1 pytest tests/unit/cli/output/test_svg.py
+To draw these again: MALEO_ACCEPT=1 pytest tests/unit/cli/output/test_svg.py
 """
 
 import os
@@ -33,7 +33,7 @@ NET = model(variant("fp32", BLOCKS), inputs=100_000)
 
 
 def _drawing(**spec: Any) -> PlanDrawing:
-    """A drone that keeps its input, an edge with room for the middle, a cloud behind it."""
+    """Return a plan for a drone that keeps its input, an edge node with memory for the middle block, and a cloud."""
     egress = {"input": "Device", "features": "Any"}
     found = snapshot(
         profiles={
@@ -83,7 +83,7 @@ def test_picture__of_a_remote_plan_begins_with_the_input() -> None:
 
 
 def _waiting(plan_: Plan) -> Plan:
-    """As if others kept the first unit busy; the tail is the sum of all steps by 1.645 deviations."""
+    """Return the plan with waiting time at its first unit; the tail adds 1.645 deviations."""
     wait = Estimate(0.004, 0.004)
     first, *rest = plan_.partitions
     longer = replace(plan_.latency, value=plan_.latency.value + 0.004 * (1 + 1.6448536269514722))
@@ -102,7 +102,7 @@ def test_bars__sum_to_the_predicted_tail(percentile: int) -> None:
     assert sum(widths) / (sum(widths) + left[0]) == pytest.approx(drawing.plan.latency.value / 0.1, rel=1e-3)
 
 
-def test_bars__show_waiting_apart() -> None:
+def test_bars__show_waiting_separately() -> None:
     drawing = _drawing()
     waiting = _waiting(drawing.plan)
     tree = _parse(replace(drawing, plan=waiting))
@@ -110,7 +110,7 @@ def test_bars__show_waiting_apart() -> None:
     assert any(text.startswith("queue at drone acc/npu: 10.6ms") for text in _texts(tree))
 
 
-def test_picture__of_the_closest_plan_plan_says_so_and_by_how_much_it_is_over() -> None:
+def test_picture__of_the_closest_infeasible_plan_shows_the_excess() -> None:
     drawing = _drawing()
     tight = mission(objectives={"latency": {"atMost": "10ms"}})
     texts = _texts(_parse(replace(drawing, mission=tight, is_feasible=False)))
@@ -126,13 +126,15 @@ def test_names__are_escaped() -> None:
     assert 'a<b&"c"' in _texts(tree)
 
 
-def test_picture__is_described_for_those_who_cannot_see_it() -> None:
+def test_picture__has_a_description_for_screen_readers() -> None:
     tree = _parse(_drawing())
     assert tree.attrib["role"] == "img"
     assert tree.findtext(f"{SVG}title") == "Plans of watch"
-    told = tree.findtext(f"{SVG}desc") or ""
-    assert told.startswith("watch: Split fp32, blocks 0 to 0 on drone acc/npu, then blocks 1 to 1 on edge acc/npu")
-    assert "transfer 80 KB drone > edge" in told
+    description = tree.findtext(f"{SVG}desc") or ""
+    assert description.startswith(
+        "watch: Split fp32, blocks 0 to 0 on drone acc/npu, then blocks 1 to 1 on edge acc/npu"
+    )
+    assert "transfer 80 KB drone > edge" in description
 
 
 def _command(mission_name: str, *arguments: str) -> Result:
@@ -141,14 +143,14 @@ def _command(mission_name: str, *arguments: str) -> Result:
     return CliRunner().invoke(app, ["plan", *named, *arguments])
 
 
-def test_draw__into_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_draw__into_a_missing_folder_is_rejected_with_the_path(tmp_path: Path) -> None:
     failure = _command("drone-patrol", "--draw", str(tmp_path / "nowhere/plan.svg")).exception
     assert isinstance(failure, Failure)
     assert failure.exit_code == 2
     assert "nowhere/plan.svg: No such file or directory" in str(failure)
 
 
-def test_draw__of_nothing_writes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_draw__without_a_plan_writes_no_file_and_reports_it(tmp_path: Path) -> None:
     file = tmp_path / "plan.svg"
     result = _command("drone-patrol", "--draw", str(file), "--without", "drone-a1")
     assert (result.exit_code, file.exists()) == (1, False)
@@ -156,11 +158,11 @@ def test_draw__of_nothing_writes_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures_of_the_docs__are_what_the_command_draws(name: str, tmp_path: Path) -> None:
+def test_pictures_of_the_docs__are_up_to_date(name: str, tmp_path: Path) -> None:
     drawn = tmp_path / "plan.svg"
     result = _command(PICTURES[name], "--draw", str(drawn))
     assert result.exit_code == (1 if name == "refused" else 0)
-    kept = ROOT / f"docs/images/plan-{name}.svg"
+    committed = ROOT / f"docs/images/plan-{name}.svg"
     if os.environ.get("MALEO_ACCEPT"):
-        kept.write_text(drawn.read_text(encoding="utf-8"), encoding="utf-8")
-    assert drawn.read_text(encoding="utf-8") == kept.read_text(encoding="utf-8")
+        committed.write_text(drawn.read_text(encoding="utf-8"), encoding="utf-8")
+    assert drawn.read_text(encoding="utf-8") == committed.read_text(encoding="utf-8")

@@ -54,7 +54,7 @@ def test_changes__follow_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(found, capsys, changes={})[-1] == "The what-if options change nothing"
 
 
-def test_front__is_a_table_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_front__is_a_separate_table(capsys: pytest.CaptureFixture[str]) -> None:
     found = world("1s")
     lines = shown(found, capsys, fronts={KEY: pareto_front(found, KEY)})
     assert lines[2] == f"Pareto front of {KEY}"

@@ -1,4 +1,4 @@
-"""How figures are told to people."""
+"""Figures and plans as text for users."""
 
 import json
 from dataclasses import replace
@@ -22,7 +22,7 @@ from support.planner.builders import block, by_mode, link, mission, model, profi
 
 
 @pytest.mark.parametrize(
-    ("margin", "told"),
+    ("margin", "expected"),
     [
         (0.4923, "+49%"),
         (-0.16, "-16%"),
@@ -35,28 +35,28 @@ from support.planner.builders import block, by_mode, link, mission, model, profi
         (12.0, ">+999%"),
     ],
 )
-def test_margin__has_a_digit_that_says_something(margin: float, told: str) -> None:
-    assert format_margin(margin) == told
+def test_margin__has_a_significant_digit(margin: float, expected: str) -> None:
+    assert format_margin(margin) == expected
 
 
-def test_margin_of_accuracy__is_told_in_points_as_the_status_tells_it() -> None:
-    """In plans it is a share of what is above the floor, so that a margin of one is the best that there is."""
+def test_margin_of_accuracy__is_in_points_as_in_the_status() -> None:
+    """In plans it is a share of the range above the floor, so that the best possible margin is one."""
     plan = _split()
     found = replace(plan, accuracy=Estimate(0.76, 0.0, Basis.MEASURED), margins=plan.margins | {"accuracy": 0.04})
     assert format_plan_margin("accuracy", found, 0.75) == "+1.0%"
     assert format_plan_margin("accuracy", found, inf) == ""
-    assert format_plan_margin("accuracy", plan, 0.75) == "", "no accuracy is asked for"
+    assert format_plan_margin("accuracy", plan, 0.75) == "", "accuracy is not an objective"
 
 
 @pytest.mark.parametrize(
-    ("rate", "told"), [(0.5, "30/m"), (50.62, "50.6/s"), (1000, "1k/s"), (151262.4, "151k/s"), (3.2e10, "32G/s")]
+    ("rate", "expected"), [(0.5, "30/m"), (50.62, "50.6/s"), (1000, "1k/s"), (151262.4, "151k/s"), (3.2e10, "32G/s")]
 )
-def test_rate__is_told_with_three_digits_however_large(rate: float, told: str) -> None:
-    assert format_rate(rate) == told
+def test_rate__has_three_significant_digits(rate: float, expected: str) -> None:
+    assert format_rate(rate) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "told"),
+    ("name", "known", "expected"),
     [
         ("Devise", ["Device", "Edge", "Cloud"], "did you mean Device?"),
         ("hailo-9", ["hailo-8", "hailo-15", "jetson"], "did you mean hailo-8 or hailo-15?"),
@@ -65,8 +65,8 @@ def test_rate__is_told_with_three_digits_however_large(rate: float, told: str) -
         ("moon", [], ""),
     ],
 )
-def test_suggest__names_what_is_near_or_what_there_is(name: str, known: list[str], told: str) -> None:
-    assert suggest(name, known) == told
+def test_suggest__lists_similar_or_available_names(name: str, known: list[str], expected: str) -> None:
+    assert suggest(name, known) == expected
 
 
 def _split() -> Plan:
@@ -77,7 +77,7 @@ def _split() -> Plan:
     return by_mode(world, "default/watch")["Split"]
 
 
-def test_plan__is_told_with_units_exit_and_codec_where_they_matter() -> None:
+def test_plan__shows_units_exit_and_codec_where_they_matter() -> None:
     plain = _split()
     assert format_parts(plain, find_multi_unit_nodes([plain])) == "drone [0..0] > edge [1..1]"
     first, second = plain.partitions

@@ -1,4 +1,4 @@
-"""What the operator makes of what it hears: agents' Leases by its own clock, slots' reports by their nodes."""
+"""Cache of the cluster: Leases by the operator's clock, reports by their nodes, and watched namespaces."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -19,7 +19,7 @@ _DURATION_S = 30
 
 
 class _Clock:
-    """Ours, which is not set."""
+    """Monotonic clock of the operator."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1_800_000_000.0
@@ -36,14 +36,16 @@ def _cache() -> Cache:
 
 
 @pytest.mark.parametrize("renewed", ["2000-01-01T00:00:00.000000Z", "2099-01-01T00:00:00.000000Z"])
-def test_lease__runs_out_by_our_clock_whatever_the_devices_says(renewed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lease__expires_by_the_operators_clock_whatever_its_renew_time(
+    renewed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, cache = _Clock(monkeypatch), _cache()
     assert cache.lease_ends_at("drone-1", "system") == 0
     cache.record(LEASES, _lease(1, renewed=renewed))
     first = clock.now + _DURATION_S
     assert cache.lease_ends_at("drone-1", "system") == first
     clock.now += 10
-    cache.record(LEASES, _lease(1, renewed=renewed))  # shown again: not renewed
+    cache.record(LEASES, _lease(1, renewed=renewed))  # observed again: not renewed
     assert cache.lease_ends_at("drone-1", "system") == first
     cache.record(LEASES, _lease(2, renewed=renewed))
     assert cache.lease_ends_at("drone-1", "system") == first + 10
@@ -60,17 +62,17 @@ def _mission(namespace: str, name: str, model: str) -> Object:
 @pytest.mark.parametrize(
     ("kind", "marked"), [(MODELS, {"a/one"}), (MODEL_PROFILES, {"a/one", "a/two"})], ids=["Model", "ModelProfile"]
 )
-def test_change_of_a_model__concerns_missions_of_its_own_namespace_alone(kind: Kind, marked: set[str]) -> None:
+def test_changed_model__marks_only_missions_of_its_namespace(kind: Kind, marked: set[str]) -> None:
     """A tenant who keeps editing models must not keep the operator busy with the missions of others."""
-    heard: list[Dirty] = []
-    cache = Cache(cast("Client", None), mark=heard.append, on_restart=lambda _kind, _reason: None)
+    dirty_keys: list[Dirty] = []
+    cache = Cache(cast("Client", None), mark=dirty_keys.append, on_restart=lambda _kind, _reason: None)
     for namespace, name, model in (("a", "one", "net"), ("a", "two", "other"), ("b", "three", "net")):
         cache.record(MISSIONS, _mission(namespace, name, model))
-    heard.clear()
+    dirty_keys.clear()
     before = {namespace: cache.version_for(namespace) for namespace in "ab"}
     metadata = {"name": "net", "namespace": "a", "resourceVersion": "2"}
     cache.record(kind, {"metadata": metadata, "spec": {}})
-    assert {dirty.key for dirty in heard} == marked
+    assert {dirty.key for dirty in dirty_keys} == marked
     assert cache.version_for("a") != before["a"]
     assert cache.version_for("b") == before["b"]
 
@@ -88,8 +90,8 @@ def _report(slot: str) -> SlotReport:
     )
 
 
-def test_node__is_believed_about_its_own_slots_alone() -> None:
-    """An agent's token proves its node: with it nobody can call slots of other nodes warm, or active."""
+def test_node__is_accepted_only_for_its_own_slots() -> None:
+    """An agent's token proves its node: it cannot report slots of other nodes as warm or active."""
     operator = offline_operator()
     operator.cache.record(MISSIONS, _mission("default", "watch", "m"))
     operator.cache.record(PODS, _pod("entry", "drone-1"))
@@ -118,15 +120,15 @@ def test_taint_of_a_node__reaches_planning_unless_slots_tolerate_it() -> None:
 
 
 class _Server:
-    """Refuses to list in `refused` namespaces, and fails to list what is in `broken`."""
+    """Fake API server: lists in `forbidden` namespaces are forbidden, those in `broken` fail."""
 
-    def __init__(self, *refused: str, broken: str | None = None) -> None:
-        self.refused, self.broken = refused, broken
-        self.asked: set[tuple[str, str]] = set()
+    def __init__(self, *forbidden: str, broken: str | None = None) -> None:
+        self.forbidden, self.broken = forbidden, broken
+        self.listed: set[tuple[str, str]] = set()
 
     async def list(self, kind: Kind, *, namespace: str, **_: Any) -> Listing:
-        self.asked.add((kind.kind, namespace))
-        if namespace in self.refused:
+        self.listed.add((kind.kind, namespace))
+        if namespace in self.forbidden:
             raise Forbidden(f"{kind.plural} is forbidden", status=403)
         if namespace == self.broken:
             raise Unreachable("no answer")
@@ -146,25 +148,25 @@ def _cache_of(server: _Server, *namespaces: str) -> Cache:
     )
 
 
-async def test_cache__asks_for_missions_and_their_parts_in_watched_namespaces_only() -> None:
+async def test_cache__lists_missions_and_their_children_in_watched_namespaces_only() -> None:
     server = _Server()
     cache = _cache_of(server, "team-a", "team-b")
     await cache.relist()
-    everywhere = {kind for kind, namespace in server.asked if not namespace}
+    everywhere = {kind for kind, namespace in server.listed if not namespace}
     assert everywhere == {"Node", "Device", "DeviceProfile", "Link", "PriorityClass"}
-    assert {namespace for kind, namespace in server.asked if kind == "Lease"} == {"system"}
+    assert {namespace for kind, namespace in server.listed if kind == "Lease"} == {"system"}
     for kind in ("Mission", "Model", "ModelProfile", "Placement", "Pod", "Service"):
-        assert {namespace for of, namespace in server.asked if of == kind} == {"team-a", "team-b"}
-    assert {kind.kind for kind in cache.kopf_kinds} == {"DeviceProfile", "Link"}, "kopf ends where a list is refused"
+        assert {namespace for of, namespace in server.listed if of == kind} == {"team-a", "team-b"}
+    assert {kind.kind for kind in cache.kopf_kinds} == {"DeviceProfile", "Link"}, "kopf stops if a list is forbidden"
 
 
-async def test_cache__without_a_list_asks_for_the_whole_cluster() -> None:
+async def test_cache__lists_the_whole_cluster_without_watched_namespaces() -> None:
     server = _Server()
     await _cache_of(server).relist()
-    assert {namespace for _, namespace in server.asked} == {"", "system"}
+    assert {namespace for _, namespace in server.listed} == {"", "system"}
 
 
-async def test_cache__is_complete_without_a_namespace_that_may_not_be_read() -> None:
+async def test_cache__is_synced_despite_a_forbidden_namespace() -> None:
     cache = _cache_of(_Server("team-later"), "team-a", "team-later")
     await cache.relist()
     assert cache.synced
@@ -173,14 +175,14 @@ async def test_cache__is_complete_without_a_namespace_that_may_not_be_read() -> 
 @pytest.mark.parametrize(
     "server", [_Server("team-a", "system"), _Server("system"), _Server(""), _Server(broken="team-a")]
 )
-async def test_cache__is_incomplete_without_anything_else(server: _Server) -> None:
+async def test_cache__is_not_synced_after_any_other_failed_list(server: _Server) -> None:
     cache = _cache_of(server, "team-a", "team-b")
     with pytest.raises((Forbidden, Unreachable)):
         await cache.relist()
     assert not cache.synced
 
 
-def test_cache__knows_nothing_of_other_namespaces() -> None:
+def test_cache__ignores_other_namespaces() -> None:
     cache = _cache_of(_Server(), "team-a")
     for namespace in ("team-a", "team-b"):
         cache.record(MISSIONS, _mission(namespace, "cctv", "net"))

@@ -1,4 +1,4 @@
-"""What the cache finds of one mission is what a look through everything finds."""
+"""The cache finds the same children of a mission as a search through all objects."""
 
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ _CHANGES = st.lists(
 
 
 def _object(kind: str, number: int, mission: str, version: int) -> Object:
-    """Pods and Placements have the same names here."""
+    """Return a Pod or a Placement; both use the same names."""
     controller = children.owner(_MISSIONS[mission])
     meta: Object = {"namespace": "demo", "name": f"x-{number}", "resourceVersion": str(version)}
     meta |= {"ownerReferences": [controller]}
@@ -49,7 +49,7 @@ def _object(kind: str, number: int, mission: str, version: int) -> Object:
 
 
 @given(_CHANGES)
-def test_children_of_a_mission__are_those_that_a_look_through_all_finds(
+def test_children_of_a_mission__equal_a_search_through_all_objects(
     changes: list[tuple[str, int, str, str]],
 ) -> None:
     marked: set[Dirty] = set()
@@ -58,7 +58,7 @@ def test_children_of_a_mission__are_those_that_a_look_through_all_finds(
     for version, (kind, number, mission, how) in enumerate(changes, 1):
         item = _object(kind, number, mission, version)
         if how == "odd" and kind == "Placement":
-            item["spec"]["mode"] = "Nowhere"  # cannot be parsed: as good as not there
+            item["spec"]["mode"] = "Nowhere"  # cannot be parsed: treated as absent
         former = stored.pop((kind, number), (mission, None))[0]
         if how != "gone":
             stored[kind, number] = (mission, None if item["spec"].get("mode") == "Nowhere" else item)
@@ -73,14 +73,14 @@ def test_children_of_a_mission__are_those_that_a_look_through_all_finds(
         assert cache.placements(_MISSIONS[mission]) == placements
 
 
-def test_object_that_cannot_be_read__is_logged_and_counted_and_not_there(caplog: pytest.LogCaptureFixture) -> None:
+def test_invalid_object__is_logged_counted_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
     unread: list[str] = []
     cache = Cache(
         cast("Client", None), mark=lambda _: None, on_restart=lambda _kind, _reason: None, on_unreadable=unread.append
     )
-    odd = _object("Placement", 1, "a", 1)
-    odd["spec"]["mode"] = "Nowhere"
-    cache.record(PLACEMENTS, odd)
+    invalid = _object("Placement", 1, "a", 1)
+    invalid["spec"]["mode"] = "Nowhere"
+    cache.record(PLACEMENTS, invalid)
     assert cache.placements(_MISSIONS["a"]) == ()
     assert unread == ["Placement"]
     assert "Placement demo/x-1 is invalid and is ignored: spec.mode: Input should be" in caplog.text

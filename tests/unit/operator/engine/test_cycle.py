@@ -1,4 +1,4 @@
-"""The cycle over an API server in memory: what one decision assumes, the next one of the same turn sees."""
+"""The placement cycle over an in-memory API server: later decisions of a pass see what earlier ones assume."""
 
 import asyncio
 import os
@@ -61,11 +61,11 @@ _DEADLINE_S = 5.0
 
 
 class _Server:
-    """Objects by kind and key; `wait_for` returns when a mission has a status."""
+    """In-memory API server: objects by kind and key."""
 
     def __init__(self) -> None:
         self.objects: dict[Kind, dict[str, Object]] = {}
-        self.refused: dict[Kind, ApiError] = {}  # what happens to who creates one
+        self.rejected: dict[Kind, ApiError] = {}  # raised when one is created or applied
         self.conflicts = 0
         self._version = 0
         self._changed = asyncio.Event()
@@ -79,7 +79,7 @@ class _Server:
             item = {**item, "data": {k: b64encode(v.encode()).decode() for k, v in item["stringData"].items()}}
         mine = {"resourceVersion": str(self._version), "uid": key, "generation": 1}
         merged = {"apiVersion": kind.api_version, "kind": kind.kind, **known, **item}
-        if kind is DEVICES:  # two write it: what the agent found stays
+        if kind is DEVICES:  # the agent and the operator write it: keep what the agent found
             merged["status"] = {**known.get("status", {}), **item.get("status", {})}
         merged["metadata"] = {**known.get("metadata", {}), **meta, **mine}
         self.objects[kind][key] = merged
@@ -91,16 +91,16 @@ class _Server:
 
     async def create(self, kind: Kind, body: Object) -> Object:
         await asyncio.sleep(0)
-        if kind in self.refused:
-            raise self.refused[kind]
+        if kind in self.rejected:
+            raise self.rejected[kind]
         if f"{body['metadata'].get('namespace')}/{body['metadata'].get('name')}" in self.objects.get(kind, {}):
             raise Conflict("it exists", status=409, reason="AlreadyExists")
         return self.put(kind, {"metadata": {"name": "event", **body["metadata"]}, **{k: v for k, v in body.items() if k != "metadata"}})  # fmt: skip  # noqa: E501
 
     async def apply(self, kind: Kind, body: Object, **_: Any) -> Object:
         await asyncio.sleep(0)
-        if kind in self.refused:
-            raise self.refused[kind]
+        if kind in self.rejected:
+            raise self.rejected[kind]
         meta = body["metadata"]
         known = self.objects.get(kind, {}).get(f"{meta.get('namespace')}/{meta['name']}")
         if known and meta.get("resourceVersion", "") not in ("", known["metadata"]["resourceVersion"]):
@@ -136,19 +136,19 @@ class _Server:
                 await self._changed.wait()
 
     async def placed(self, *missions: str) -> set[str]:
-        """Those of the missions that have a Placement, once each has been decided."""
+        """Wait until each mission is decided; return the keys of all missions that have a Placement."""
         await self.until(lambda: all(self.conditions(key) for key in missions))
         return {f"default/{p['spec']['mission']}" for p in self.objects.get(PLACEMENTS, {}).values()}
 
 
-class _Parent:
-    """`told`: node -> what its agent is to run."""
+class _ControlServer:
+    """Control server that records the last desired state pushed to the agent of each node."""
 
     def __init__(self) -> None:
-        self.told: dict[str, AgentDesired] = {}
+        self.pushed: dict[str, AgentDesired] = {}
 
     def push(self, name: str, body: AgentDesired, **_: Any) -> None:
-        self.told[name] = body
+        self.pushed[name] = body
 
 
 def _server(*missions: Any, priority: int = 0) -> _Server:
@@ -167,38 +167,43 @@ def _server(*missions: Any, priority: int = 0) -> _Server:
 
 
 class _Replica:
-    """A cycle over the server, with what it tells agents and counts."""
+    """Operator replica: a placement cycle over the server, with its control server and metrics."""
 
-    def __init__(self, server: _Server, archive: Path | None = None) -> None:
-        client, self.queue, self.metrics, self.parent = cast("Client", server), DirtyQueue(), Metrics(), _Parent()
+    def __init__(self, server: _Server, log_folder: Path | None = None) -> None:
+        client, self.queue, self.metrics, self.control_server = (
+            cast("Client", server),
+            DirtyQueue(),
+            Metrics(),
+            _ControlServer(),
+        )
         self.server, self.others = server, 0
         self.cache = Cache(client, mark=self.queue.mark, on_restart=lambda _kind, _reason: None)
         self.telemetry = TelemetryStore()
         self.components = Components(
             cache=self.cache,
             writer=Writer(client, self.cache),
-            publisher=DesiredStatePublisher(cast("Any", self.parent)),
+            publisher=DesiredStatePublisher(cast("Any", self.control_server)),
             telemetry=self.telemetry,
             queue=self.queue,
             metrics=self.metrics,
             slot_settings=SlotSettings(image="maleo/slot:1", image_pull_policy="Never", agent_port=9808),
             namespace="maleo",
             connected=lambda: frozenset({"drone"}),
-            decision_log=DecisionLog(archive),
+            decision_log=DecisionLog(log_folder),
         )
         self.cycle = Cycle(self.components)
 
-    def hear(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
+    def observe(self, kind: Kind, item: Object, *, deleted: bool = False) -> None:
         self.cache.observe(kind, item, deleted=deleted)
 
     async def decide_another(self) -> None:
-        """Return when a new mission, the last in order, was decided, and so everything that was dirty before it."""
+        """Add a mission that is last in order; wait until it, and so everything dirty before it, is decided."""
         self.others += 1
         name = f"zz{self.others}"
-        self.hear(MISSIONS, self.server.put(MISSIONS, mission(name, modes=["Local"]).to_api()))
+        self.observe(MISSIONS, self.server.put(MISSIONS, mission(name, modes=["Local"]).to_api()))
         await self.server.placed(f"default/{name}")
 
-    def bugs(self) -> float:
+    def error_count(self) -> float:
         return sum(s.value for m in self.metrics.errors.collect() for s in m.samples if s.name.endswith("_total"))
 
     @asynccontextmanager
@@ -217,7 +222,7 @@ async def _lead(server: _Server, *missions: str) -> set[str]:
         return await server.placed(*missions)
 
 
-async def test_cycle__promises_one_exclusive_unit_to_one_mission_of_a_turn() -> None:
+async def test_exclusive_unit__is_assigned_to_one_of_two_missions_in_a_pass() -> None:
     server = _server(mission("one", modes=["Local"]), mission("two", modes=["Local"]))
     assert await _lead(server, "default/one", "default/two") == {"default/one"}
 
@@ -228,7 +233,7 @@ async def test_cycle__decides_the_higher_priority_class_first() -> None:
     assert await _lead(server, "default/one", "default/two") == {"default/two"}
 
 
-async def test_cycle__of_a_new_leader_knows_what_is_held_from_placements() -> None:
+async def test_new_leader__respects_units_held_by_serving_missions() -> None:
     server = _server(mission("two", modes=["Local"]))
     await _lead(server, "default/two")
     known = server.objects[MISSIONS]["default/two"]
@@ -238,7 +243,7 @@ async def test_cycle__of_a_new_leader_knows_what_is_held_from_placements() -> No
     assert await _lead(server, "default/one", "default/two") == {"default/two"}
 
 
-async def test_cycle__of_a_new_leader_knows_what_is_promised_to_who_does_not_serve_yet() -> None:
+async def test_new_leader__respects_units_reserved_by_missions_that_do_not_serve_yet() -> None:
     server = _server(mission("two", modes=["Local"]))
     await _lead(server, "default/two")
     server.put(MISSIONS, mission("one", modes=["Local"]).to_api())
@@ -246,7 +251,7 @@ async def test_cycle__of_a_new_leader_knows_what_is_promised_to_who_does_not_ser
 
 
 def _once(monkeypatch: pytest.MonkeyPatch, *, while_planned: Callable[[], None]) -> None:
-    """What happens while the first mission is planned."""
+    """Call `while_planned` once, while the first mission is planned."""
     explain, waiting = PlanningSession.plan_with_diagnosis, [while_planned]
 
     def planned(self: PlanningSession, key: str) -> Verdict:
@@ -258,23 +263,23 @@ def _once(monkeypatch: pytest.MonkeyPatch, *, while_planned: Callable[[], None])
 
 
 @pytest.mark.parametrize("gone", ["one", "two"])
-async def test_mission_deleted_while_it_is_planned_or_waits__is_no_bug(
+async def test_mission_deleted_while_planned_or_queued__causes_no_error(
     gone: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = _server(*(mission(name, modes=["Local"]) for name in ("one", "two", "zoo")))
     replica, left = _Replica(server), {"one": "two", "two": "one"}[gone]
 
     def delete() -> None:
-        replica.hear(MISSIONS, server.objects[MISSIONS].pop(f"default/{gone}"), deleted=True)
+        replica.observe(MISSIONS, server.objects[MISSIONS].pop(f"default/{gone}"), deleted=True)
 
     _once(monkeypatch, while_planned=delete)
     async with replica.leading():
-        await server.placed(f"default/{left}", "default/zoo")  # its turn comes last
+        await server.placed(f"default/{left}", "default/zoo")  # zoo is planned last
     assert {p["spec"]["mission"] for p in server.objects[PLACEMENTS].values()} == {left}
-    assert replica.bugs() == 0
+    assert replica.error_count() == 0
 
 
-async def test_commit__is_refused_when_the_mission_has_changed_since_it_was_decided_on(
+async def test_commit__is_rejected_if_the_mission_changed_during_planning(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = _server(mission("cctv", modes=["Local"]))
@@ -286,15 +291,15 @@ async def test_commit__is_refused_when_the_mission_has_changed_since_it_was_deci
     replica = _Replica(server)
 
     def edit() -> None:
-        replica.hear(MISSIONS, server.put(MISSIONS, server.objects[MISSIONS]["default/cctv"]))
+        replica.observe(MISSIONS, server.put(MISSIONS, server.objects[MISSIONS]["default/cctv"]))
 
     _once(monkeypatch, while_planned=edit)
     async with replica.leading():
         await server.until(lambda: server.conflicts == 1)
 
 
-async def test_last_turn__is_fresh_from_the_first_list_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A follower has not turned for long: it is not stalled when it begins to lead."""
+async def test_last_progress__is_updated_from_the_first_list_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follower makes no progress for a long time: it must not count as stalled when it begins to lead."""
     server, seen = _server(mission("cctv", modes=["Local"])), []
     replica = _Replica(server)
     replica.cycle.last_progress = began = time.monotonic() - 100
@@ -318,7 +323,7 @@ async def test_last_turn__is_fresh_from_the_first_list_on(monkeypatch: pytest.Mo
     assert min(seen) > began
 
 
-async def test_bug_while_idle__is_counted_and_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_while_idle__is_counted_and_does_not_stop_the_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     server, failed = _server(), asyncio.Event()
     replica = _Replica(server)
 
@@ -331,17 +336,17 @@ async def test_bug_while_idle__is_counted_and_ends_nothing(monkeypatch: pytest.M
     async with replica.leading():
         await asyncio.wait_for(failed.wait(), _DEADLINE_S)
         server.put(MISSIONS, mission("cctv", modes=["Local"]).to_api())
-        replica.hear(MISSIONS, server.objects[MISSIONS]["default/cctv"])
+        replica.observe(MISSIONS, server.objects[MISSIONS]["default/cctv"])
         assert await server.placed("default/cctv") == {"default/cctv"}
-    assert replica.bugs() > 0
+    assert replica.error_count() > 0
 
 
-async def test_cycle__turns_while_one_plan_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cycle__reports_progress_during_a_long_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     """Liveness is that of the loop: a restart would only hand the same mission to the next leader."""
     server, release = _server(mission("cctv", modes=["Local"])), threading.Event()
     replica = _Replica(server)
     monkeypatch.setattr(mission_reconciler, "_HEARTBEAT_S", 0.001)
-    _once(monkeypatch, while_planned=lambda: release.wait(_DEADLINE_S) or pytest.fail("nobody released the plan"))
+    _once(monkeypatch, while_planned=lambda: release.wait(_DEADLINE_S) or pytest.fail("the plan was not released"))
     planning, plan = asyncio.Event(), MissionReconciler._plan
 
     async def planned(*of: Any) -> Verdict:
@@ -379,7 +384,7 @@ class _Planned:
         monkeypatch.setattr(PlanningSession, "plan_with_diagnosis", planned)
 
 
-async def test_tenant_with_many_bad_missions__delays_the_first_placement_of_another_by_two_plans_at_most(
+async def test_tenant_with_many_infeasible_missions__delays_others_by_at_most_two_plans(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     too_tight = {"objectives": {"latency": {"atMost": "1us"}}}
@@ -394,25 +399,25 @@ async def test_tenant_with_many_bad_missions__delays_the_first_placement_of_anot
         await server.until(lambda: len(planned.keys) >= 5)
         before = len(planned.keys)
         server.put(MISSIONS, mission("first", modes=["Local"]).to_api())
-        replica.hear(MISSIONS, server.objects[MISSIONS]["default/first"])
+        replica.observe(MISSIONS, server.objects[MISSIONS]["default/first"])
         await server.placed("default/first")
         assert planned.keys.index("default/first") <= before + 2
-        assert len(set(planned.keys)) < 100, "the crowd is not through yet"
+        assert len(set(planned.keys)) < 100, "not all missions of the tenant are planned yet"
 
 
-async def test_mission_without_room__is_placed_as_soon_as_another_leaves() -> None:
+async def test_mission_without_capacity__is_placed_when_another_is_deleted() -> None:
     server = _server(mission("one", modes=["Local"]), mission("two", modes=["Local"]))
     replica = _Replica(server)
     async with replica.leading():
         await server.placed("default/one", "default/two")
         gone = server.objects[MISSIONS].pop("default/one")
         server.objects[PLACEMENTS].clear()
-        replica.hear(MISSIONS, gone, deleted=True)
+        replica.observe(MISSIONS, gone, deleted=True)
         assert await server.placed("default/two") is not None
         await server.until(lambda: "default/two-1" in server.objects[PLACEMENTS])
 
 
-async def test_mission_that_fits_nowhere__is_planned_again_for_its_own_news_alone(
+async def test_infeasible_mission__is_planned_again_only_when_its_inputs_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     too_tight = mission("tight", objectives={"latency": {"atMost": "1us"}})
@@ -423,15 +428,15 @@ async def test_mission_that_fits_nowhere__is_planned_again_for_its_own_news_alon
         await server.placed("default/tight", "default/other")
         assert planned.keys.count("default/tight") == 1
         foreign = _in_namespace(model(variant("fp32", [block("b", mop=1, cut=None)])), "elsewhere")
-        replica.hear(MODELS, server.put(MODELS, foreign.to_api()))
+        replica.observe(MODELS, server.put(MODELS, foreign.to_api()))
         await replica.decide_another()
-        assert planned.keys.count("default/tight") == 1, "a Model of another namespace is no news"
-        replica.hear(MODELS, server.put(MODELS, model(variant("fp32", [block("a", mop=60, cut=None)])).to_api()))
+        assert planned.keys.count("default/tight") == 1, "a Model of another namespace is not an input"
+        replica.observe(MODELS, server.put(MODELS, model(variant("fp32", [block("a", mop=60, cut=None)])).to_api()))
         await replica.decide_another()
         assert planned.keys.count("default/tight") == 2
 
 
-async def test_former_leader__shows_no_missions_any_more() -> None:
+async def test_former_leader__exports_no_mission_metrics() -> None:
     server = _server(mission("cctv", modes=["Local"]))
     replica = _Replica(server)
     async with replica.leading():
@@ -442,9 +447,9 @@ async def test_former_leader__shows_no_missions_any_more() -> None:
 _QUOTA = 'pods "cctv" is forbidden: exceeded quota: pods=0'
 
 
-async def test_refused_pod__is_told_where_the_user_looks_and_tried_again() -> None:
+async def test_rejected_pod__is_reported_in_condition_and_event_and_retried() -> None:
     server = _server(mission("cctv", modes=["Local"]))
-    server.refused[PODS] = Forbidden(_QUOTA)
+    server.rejected[PODS] = Forbidden(_QUOTA)
     replica = _Replica(server)
     async with replica.leading():
         await server.until(lambda: "ChildRefused" in str(server.conditions("default/cctv")))
@@ -453,39 +458,39 @@ async def test_refused_pod__is_told_where_the_user_looks_and_tried_again() -> No
         assert message.startswith("Pod cctv-drone-host-npu-")
         assert message.endswith(f" was rejected: {_QUOTA}: remove the cause, the operator retries")
         await server.until(lambda: "ChildRefused" in {e["reason"] for e in server.objects.get(EVENTS, {}).values()})
-        server.refused.clear()
+        server.rejected.clear()
         await server.until(lambda: server.conditions("default/cctv")["Placed"][1] == "Starting")
     assert server.objects[PODS]
 
 
-async def test_refused_placement__is_told_and_holds_nothing() -> None:
+async def test_rejected_placement__is_reported_and_reserves_nothing() -> None:
     server = _server(mission("one", modes=["Local"]), mission("two", modes=["Local"]))
-    server.refused[PLACEMENTS] = Invalid("spec.mode: unknown")
+    server.rejected[PLACEMENTS] = Invalid("spec.mode: unknown")
     async with _Replica(server).leading():
         keys = ("default/one", "default/two")
         await server.until(lambda: all("ChildRefused" in str(server.conditions(key)) for key in keys))
-        told = server.conditions("default/one")["Placed"][2]
-        assert told.startswith("Placement one-1 was rejected: spec.mode: unknown: ")
-        assert PODS not in server.objects, "nobody starts pods for a plan that is not written"
-        server.refused.clear()
+        message = server.conditions("default/one")["Placed"][2]
+        assert message.startswith("Placement one-1 was rejected: spec.mode: unknown: ")
+        assert PODS not in server.objects, "no pod is created for a plan that is not stored"
+        server.rejected.clear()
         await server.until(lambda: PODS in server.objects)
     assert len(server.objects[PLACEMENTS]) == 1, "the unit is Exclusive"
 
 
-async def test_agents__are_told_although_a_child_is_refused() -> None:
+async def test_agents__receive_desired_state_although_a_child_is_rejected() -> None:
     server = _server(mission("cctv", modes=["Local"]))
     replica = _Replica(server)
-    server.refused[SERVICES] = Forbidden("services is forbidden: exceeded quota: services=0")
+    server.rejected[SERVICES] = Forbidden("services is forbidden: exceeded quota: services=0")
     async with replica.leading():
         await server.until(lambda: "Service cctv was rejected" in str(server.conditions("default/cctv")))
         (pod,) = server.objects[PODS].values()
-        await server.until(lambda: bool(replica.parent.told["drone"].slots))
-        (slot,) = replica.parent.told["drone"].slots
+        await server.until(lambda: bool(replica.control_server.pushed["drone"].slots))
+        (slot,) = replica.control_server.pushed["drone"].slots
     assert slot.slot == f"default/{pod['metadata']['name']}"
     assert server.conditions("default/cctv")["Placed"][:2] == ("False", "ChildRefused")
 
 
-async def test_child_whose_name_is_taken__is_refused_and_what_is_there_stays_as_it_is() -> None:
+async def test_child_with_a_taken_name__is_rejected_and_the_existing_object_is_unchanged() -> None:
     server = _server(mission("cctv", modes=["Local"]))
     spec = {"selector": {"app": "shop"}, "ports": [{"port": 80}], "clusterIP": "10.0.0.9"}
     tenants = server.put(SERVICES, {"metadata": {"name": "cctv", "namespace": "default"}, "spec": spec})
@@ -502,7 +507,7 @@ async def test_child_whose_name_is_taken__is_refused_and_what_is_there_stays_as_
         del server.objects[SERVICES]["default/cctv"]
         await server.until(lambda: server.conditions("default/cctv")["Placed"][1] == "Starting")
     assert server.objects[SERVICES]["default/cctv"]["spec"]["selector"]["maleo.dev/mission"] == "cctv"
-    assert replica.bugs() == 0
+    assert replica.error_count() == 0
 
 
 async def test_identities__are_derived_with_a_key_that_outlives_the_leader() -> None:
@@ -517,22 +522,22 @@ async def test_identities__are_derived_with_a_key_that_outlives_the_leader() -> 
     assert secrets == {"maleo-identity-key", f"cctv-identity-{seen[0]}"}
 
 
-async def test_key_that_somebody_mangled__is_told_and_nobody_leads_until_it_is_gone(
+async def test_invalid_identity_key__is_logged_and_blocks_leading_until_it_is_deleted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     server = _server(mission("cctv", modes=["Local"]))
     server.put(SECRETS, {"metadata": {"name": "maleo-identity-key", "namespace": "maleo"}, "data": {"key": "c2hvcnQ="}})
     async with _Replica(server).leading():
         async with asyncio.timeout(_DEADLINE_S):
-            told = "Secret maleo/maleo-identity-key has no `key` of at least 32 bytes: delete it"
-            while told not in caplog.text:  # noqa: ASYNC110 - a line of the log wakes nobody
+            message = "Secret maleo/maleo-identity-key has no `key` of at least 32 bytes: delete it"
+            while message not in caplog.text:  # noqa: ASYNC110 - a log line sets no event
                 await asyncio.sleep(0.01)
         assert PLACEMENTS not in server.objects
         server.objects[SECRETS].clear()
         await server.placed("default/cctv")
 
 
-async def test_inputs_of_a_decision__are_kept_and_plan_the_same_placement_again(tmp_path: Path) -> None:
+async def test_inputs_of_a_decision__are_stored_and_replay_to_the_same_placement(tmp_path: Path) -> None:
     server = _server(mission("two", modes=["Local"]))
     async with _Replica(server, tmp_path / "inputs").leading():
         await server.placed("default/two")
@@ -554,7 +559,7 @@ async def test_inputs_of_a_decision__are_kept_and_plan_the_same_placement_again(
     assert failure.exit_code == 2
 
 
-async def test_inputs_of_a_refused_decision__are_named_in_the_status_and_give_the_same_reason_again(
+async def test_inputs_of_an_infeasible_decision__are_named_in_the_status_and_replay_to_the_same_reason(
     tmp_path: Path,
 ) -> None:
     too_tight = {"objectives": {"latency": {"atMost": "1us"}}}
@@ -569,7 +574,7 @@ async def test_inputs_of_a_refused_decision__are_named_in_the_status_and_give_th
     same = CliRunner().invoke(app, ["replay", str(stored), "--mission", str(file)])
     assert (same.exit_code, same.stdout.split()[:2]) == (0, ["same", "default/tight"])
     budgets = decode(stored.read_bytes()).budgets
-    assert budgets.advice < Budgets().advice, "the operator's own, with which it is planned again"
+    assert budgets.advice < Budgets().advice, "the operator's budgets, which the replay uses"
     wrong = {
         **found,
         "status": {**found["status"], "decision": {"reason": "Retry", "inputsDigest": f"sha256:{'0' * 64}"}},
@@ -580,13 +585,13 @@ async def test_inputs_of_a_refused_decision__are_named_in_the_status_and_give_th
     assert failure.exit_code == 2
 
 
-def test_archive__keeps_the_newest_and_fails_no_decision(tmp_path: Path) -> None:
+def test_decision_log__keeps_the_newest_files_and_ignores_write_errors(tmp_path: Path) -> None:
     folder = tmp_path / "inputs"
-    archive, digests = DecisionLog(folder), [f"sha256:{number:064x}" for number in range(203)]
+    log, digests = DecisionLog(folder), [f"sha256:{number:064x}" for number in range(203)]
     for number, digest in enumerate(digests):
-        archive.store(digest, b"{}")
+        log.store(digest, b"{}")
         os.utime(folder / f"{digest.removeprefix('sha256:')}.json", (number, number))
-    archive.store("../../etc/passwd", b"{}")
+    log.store("../../etc/passwd", b"{}")
     assert {f"sha256:{file.stem}" for file in folder.iterdir()} == set(digests[3:])
     blocked = tmp_path / "file"
     blocked.touch()
@@ -594,8 +599,8 @@ def test_archive__keeps_the_newest_and_fails_no_decision(tmp_path: Path) -> None
     assert blocked.read_bytes() == b""
 
 
-async def test_cycle__measures_what_went_by_whatever_the_clock_is_set_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set back an hour: what reports is fresh, and what was planned just now was planned just now."""
+async def test_elapsed_times__do_not_depend_on_the_wall_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is set back by an hour: a report just received is fresh, and a plan just made is recent."""
     server, set_back = _server(mission("one", modes=["Local"])), time.time() - 3600
     replica = _Replica(server)
     async with replica.leading():
@@ -626,13 +631,13 @@ async def test_equal_links__are_logged_once(caplog: pytest.LogCaptureFixture) ->
         server.put(LINKS, made | {"metadata": {"name": name}})
     async with _Replica(server).leading():
         await server.placed("default/one", "default/two")
-    told = [record.message for record in caplog.records if record.message.startswith("Link/")]
-    assert [line.partition(",")[0] for line in told] == [
+    messages = [record.message for record in caplog.records if record.message.startswith("Link/")]
+    assert [line.partition(",")[0] for line in messages] == [
         "Link/second: as specific as Link/first between nodes drone and edge"
     ]
 
 
-async def test_cycle__shows_what_is_measured_of_links() -> None:
+async def test_measured_link_bandwidth__is_exported_while_leading() -> None:
     server = _server(mission("one", modes=["Local"]))
     replica = _Replica(server)
     transfer = TransferReport(node="edge", requests=1, bytes=200_000, seconds=0.1)
@@ -642,4 +647,4 @@ async def test_cycle__shows_what_is_measured_of_links() -> None:
         await server.placed("default/one")
         shown = replica.metrics.render().decode()
     assert 'maleo_link_bandwidth_bytes_per_second{source="drone",target="edge"} 2e+06' in shown
-    assert "maleo_link_bandwidth_bytes_per_second{" not in replica.metrics.render().decode(), "it leads no more"
+    assert "maleo_link_bandwidth_bytes_per_second{" not in replica.metrics.render().decode(), "not the leader"

@@ -1,4 +1,4 @@
-"""Who gets the planner's time: fair between namespaces, by rank within one."""
+"""Order of missions for the planner: fair between namespaces, by rank within one."""
 
 from collections import Counter
 
@@ -10,12 +10,12 @@ from maleo_operator.engine.fairness import FairShare
 _SAFETY, _MISSION, _BEST_EFFORT = (0, 0), (1, 0), (2, 0)
 
 
-def test_order__is_by_rank_while_nobody_has_used_much() -> None:
+def test_order__is_by_rank_while_no_namespace_has_used_much() -> None:
     due = {"a/low": _BEST_EFFORT, "a/high": _MISSION, "b/urgent": (1, -1000), "b/low": _BEST_EFFORT, "c/safe": _SAFETY}
     assert list(FairShare().order(due)) == ["c/safe", "b/urgent", "a/high", "a/low", "b/low"]
 
 
-def test_order__lets_a_newcomer_pass_a_namespace_that_has_used_much() -> None:
+def test_order__puts_a_new_namespace_before_one_that_has_used_much() -> None:
     fair = FairShare()
     hard = {f"bad/{number}": (1, -1000) for number in range(200)}
     for key in list(fair.order(hard))[:3]:
@@ -23,14 +23,14 @@ def test_order__lets_a_newcomer_pass_a_namespace_that_has_used_much() -> None:
     assert next(fair.order({**hard, "new/first": _BEST_EFFORT})) == "new/first"
 
 
-def test_order__lets_safety_pass_whatever_its_namespace_has_used() -> None:
+def test_order__puts_safety_first_whatever_its_namespace_has_used() -> None:
     fair = FairShare()
     for key in fair.order({"busy/one": _MISSION}):
         fair.charge(key, 100.0)
     assert next(fair.order({"busy/safe": _SAFETY, "idle/other": _MISSION})) == "busy/safe"
 
 
-def test_order__gives_no_credit_for_time_that_was_not_asked_for() -> None:
+def test_order__gives_no_credit_for_idle_time() -> None:
     fair = FairShare()
     for round_ in range(100):
         for key in fair.order({f"busy/{round_}": _MISSION}):
@@ -45,7 +45,7 @@ _COST = st.floats(0.001, 2.0)
 
 
 @given(st.dictionaries(st.sampled_from("abcdef"), st.lists(_COST, min_size=20, max_size=20), min_size=2))
-def test_order__serves_backlogged_namespaces_alike(costs: dict[str, list[float]]) -> None:
+def test_order__serves_backlogged_namespaces_equally(costs: dict[str, list[float]]) -> None:
     """While all have work left, no namespace gets ahead of another by more than its quantum and one plan."""
     fair, spent = FairShare(), Counter[str]()
     waiting = {f"{name}/{number:02}": cost for name, each in costs.items() for number, cost in enumerate(each)}

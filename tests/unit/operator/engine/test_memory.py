@@ -1,4 +1,4 @@
-"""What counts as news for a mission that could not be placed."""
+"""Which changes of inputs matter to a mission that could not be placed."""
 
 from dataclasses import replace
 
@@ -27,7 +27,9 @@ def _failed(*retries: Retry) -> Infeasible:
         (("CannotNow",), {}, False),
     ],
 )
-def test_news__are_what_could_make_it_feasible(retries: tuple[Retry, ...], changed: dict[str, int], want: bool) -> None:
+def test_input_changes__are_those_that_could_make_a_mission_feasible(
+    retries: tuple[Retry, ...], changed: dict[str, int], want: bool
+) -> None:
     memory = MissionMemory(planned_at=0.0)
     memory.record_plan(_failed(*retries), _THEN, now=1.0)
     assert memory.has_input_changes(replace(_THEN, **changed)) is want

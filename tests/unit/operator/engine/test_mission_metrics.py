@@ -1,4 +1,4 @@
-"""A mission's series say what is known now: what is not known any more is absent, so that no alert fires for ever."""
+"""Metrics of a mission show current figures only: outdated series are removed, so that alerts on them resolve."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ def _serving(telemetry: Telemetry = _SEEN, **objectives: Any) -> MissionScope:
 
 
 def _series(metrics: Metrics) -> dict[str, float]:
-    """`family{labels but the mission's}` -> value."""
+    """Return `family{labels without the mission's}` -> value."""
     lines = [line for line in metrics.render().decode().splitlines() if 'mission="cctv"' in line]
     rows = [line.replace('mission="cctv",namespace="demo"', "").replace(",}", "}").split() for line in lines]
     return {name.removeprefix("maleo_mission_").replace("{,", "{"): float(value) for name, value in rows}
@@ -53,7 +53,7 @@ def test_condition_that_turns_unknown__has_no_series() -> None:
     assert not any(name.startswith("condition") for name in _shown(metrics, unknown))
 
 
-def test_objective_taken_away__leaves_no_margin_limit_or_quantile() -> None:
+def test_removed_objective__leaves_no_margin_limit_or_quantile() -> None:
     latency = {"percentile": 99, "minSamples": 300, "atMost": "50ms"}
     metrics, scope = Metrics(), _serving(replace(_SEEN, samples=400, windows=(Window(400, 200),) * 2), latency=latency)
     before = _shown(metrics, scope)
@@ -70,7 +70,7 @@ def test_objective_taken_away__leaves_no_margin_limit_or_quantile() -> None:
     assert after['margin_ratio{objective="energy"}'] > 0
 
 
-def test_energy_of_another_basis__takes_the_place_of_the_former() -> None:
+def test_energy_of_another_basis__replaces_the_former_series() -> None:
     metrics = Metrics()
     _shown(metrics, _serving())
     found = _shown(metrics, _serving(replace(_SEEN, joules_basis="Measured", joules=0.4)))
@@ -79,14 +79,14 @@ def test_energy_of_another_basis__takes_the_place_of_the_former() -> None:
     }
 
 
-def test_silent_mission__has_no_figures_left() -> None:
+def test_silent_mission__has_no_figures() -> None:
     metrics = Metrics()
     _shown(metrics, _serving())
     found = _shown(metrics, replace(_serving(), telemetry=Telemetry()))
     assert not [name for name in found if name.startswith(("latency_seconds", "energy", "request_rate"))]
 
 
-def test_slots__are_named_with_their_warm_revisions_until_they_are_silent() -> None:
+def test_warm_revisions__are_exported_until_the_slot_is_silent() -> None:
     metrics = Metrics()
     reports = {
         pod: SlotReport(
@@ -103,7 +103,7 @@ def test_slots__are_named_with_their_warm_revisions_until_they_are_silent() -> N
     ]
 
 
-def test_former_leader_and_deleted_mission__leave_nothing() -> None:
+def test_former_leader_and_deleted_mission__leave_no_series() -> None:
     metrics = Metrics()
     for forget in (metrics.forget_missions, lambda: metrics.forget_mission("demo", "cctv")):
         metrics.requests.labels("demo", "cctv", "answered").inc()

@@ -1,4 +1,4 @@
-"""Dirty keys wait once each, and who waits for them can always be cancelled."""
+"""Dirty keys are queued once each, and a task that waits for them can always be cancelled."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ async def test_take__is_cancelled_although_a_key_is_marked_at_that_moment() -> N
         await taking
 
 
-async def test_take__gives_each_key_once_and_what_comes_later_not_yet() -> None:
+async def test_take__returns_each_due_key_once_and_no_key_before_its_time() -> None:
     queue = DirtyQueue()
     for after_s in (0.0, 60.0):
         queue.mark(_ONE, after_s=after_s)

@@ -1,4 +1,4 @@
-"""What of a plan for all missions together is worth a move."""
+"""Which moves of a joint plan are worth making, and when a joint plan is due."""
 
 import asyncio
 from dataclasses import replace
@@ -19,7 +19,7 @@ _SPEC = {
 
 
 def _world() -> Snapshot:
-    """The one that serves on the fast Exclusive unit could do elsewhere; the other cannot."""
+    """Return two missions of which the one on the fast Exclusive unit has an alternative and the other has none."""
     chain = [block("a", mop=60, cut=None)]
     return snapshot(
         profiles={
@@ -47,13 +47,13 @@ def _held(found: Snapshot) -> dict[str, Plan]:
     return {k: v.plan for k, v in verdicts.items() if isinstance(v, Feasible)}
 
 
-def test_improvement__moves_nothing_where_all_is_well() -> None:
+def test_select_moves__is_empty_for_an_optimal_fleet() -> None:
     found = _world()
     settled = replace(found, current_plans=_held(found))
     assert select_moves(settled, plan_fleet(settled, explain=False)) == {}
 
 
-def test_improvement__names_those_who_are_served_better_elsewhere() -> None:
+def test_select_moves__returns_missions_with_a_better_plan() -> None:
     found = replace(_world(), missions={"default/first": _world().missions["default/first"]})
     slow = replace(found, devices={k: d for k, d in found.devices.items() if k != "fast"})
     before = replace(found, current_plans=_held(slow))
@@ -61,26 +61,26 @@ def test_improvement__names_those_who_are_served_better_elsewhere() -> None:
     assert [p.node for p in moves["default/first"].partitions] == ["fast"]
 
 
-def test_improvement__moves_nobody_to_a_worse_plan_where_one_would_not_be_served() -> None:
+def test_select_moves__moves_no_mission_to_a_worse_plan_if_one_remains_unserved() -> None:
     found = _world()
     before = replace(found, current_plans=_held(found))
     without = replace(before, devices={"spare": found.devices["spare"]})
     assert select_moves(without, plan_fleet(without, explain=False)) == {}
 
 
-def test_improvement__has_a_plan_for_those_who_are_not_served_yet() -> None:
-    """One serves on the only unit that would do for the other: together both are served."""
+def test_select_moves__includes_missions_that_are_not_served_yet() -> None:
+    """One mission holds the only unit that is feasible for the other: the joint plan serves both."""
     found = _world()
     held = {"default/first": _only_on("fast", found)}
     wanted = select_moves(found := replace(found, current_plans=held), plan_fleet(found, explain=False))
     assert set(wanted) >= {"default/second"}
 
 
-def test_improvement__is_due_by_its_own_schedule_however_busy_the_cycle_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebalancer__is_due_by_its_own_schedule_even_in_a_busy_cycle(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
     monkeypatch.setattr(rebalancer.time, "monotonic", lambda: now[0])
     made, alone = Rebalancer(), replace(_world(), missions={})
-    assert made.is_due(idle=True), "at first as soon as there is time"
+    assert made.is_due(idle=True), "at first as soon as the cycle is idle"
     assert not made.is_due(idle=False)
     now[0] += 60
     assert made.is_due(idle=False)
@@ -90,7 +90,7 @@ def test_improvement__is_due_by_its_own_schedule_however_busy_the_cycle_is(monke
     assert made.is_due(idle=False)
 
 
-async def test_improvement__says_once_what_it_failed_by(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_rebalancer__raises_the_error_of_a_failed_plan_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> FleetPlan:
         raise ZeroDivisionError("a bug")
 
@@ -100,7 +100,7 @@ async def test_improvement__says_once_what_it_failed_by(monkeypatch: pytest.Monk
     assert made._task is not None
     assert not made.is_due(idle=True)
     await asyncio.wait([made._task])
-    assert made.is_due(idle=False), "what it found waits to be collected"
+    assert made.is_due(idle=False), "its result waits to be collected"
     with pytest.raises(ZeroDivisionError, match="a bug"):
         made.advance(found, lambda _keys: None)
     assert not made.is_due(idle=True)

@@ -1,4 +1,4 @@
-"""10,000 absurd frames of an agent, and as many of a slot, change nothing for anybody else, and end nobody's stream."""
+"""10,000 absurd frames of an agent, and as many of a slot, affect no other node, slot or stream."""
 
 import math
 import random
@@ -45,7 +45,7 @@ _NAMES = ("evil", "drone", "edge", "default/evil-entry", "default/watch-entry", 
 
 
 def _operator() -> Operator:
-    """It knows mission `watch` from drone to edge, and mission `evil`, from evil to edge."""
+    """Return an operator with mission `watch` from drone to edge, and mission `evil` from evil to edge."""
     made = offline_operator()
     for name, node in (("watch", "drone"), ("evil", "evil")):
         declared = mission(name)
@@ -94,7 +94,7 @@ def _owner(mission_name: str) -> Object:
 
 
 def _good(sequence: int) -> Frame:
-    """What the node `drone` says each second: 8 requests of 50 ms, a link of 2 MB/s, a unit that is throttled."""
+    """Return what node `drone` reports each second: 8 requests of 50 ms, a link of 2 MB/s, a unit that is throttled."""
     latency = Histogram()
     for _ in range(8):
         latency.add(0.05)
@@ -112,15 +112,15 @@ def _good(sequence: int) -> Frame:
 
 
 class Clock:
-    """The monotonic one of the operator."""
+    """Monotonic clock of the operator."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         monkeypatch.setattr("maleo_operator.main.time.monotonic", lambda: self.now)
 
 
-def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
-    """A minute of the good node, and between its frames all those of the other one."""
+def _deliver(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
+    """Deliver the frames of the good node for a minute and, between them, all those of the other one."""
     operator.receiver.on_hello(Hello(role="agent", name="drone", boot="b", highest_epoch=1))
     operator.receiver.on_hello(Hello(role="agent", name="evil", boot="b", highest_epoch=1))
     sent = 0
@@ -130,15 +130,15 @@ def _hear(operator: Operator, clock: Clock, absurd: Absurd | None) -> None:
         for _ in range(_FRAMES // 60 + 1 if absurd else 0):
             sent += 1
             try:
-                up = decode_client_message(absurd.data(sent) if absurd else b"")
+                message = decode_client_message(absurd.data(sent) if absurd else b"")
             except msgspec.DecodeError:
-                continue  # ends the connection that it came by
-            if isinstance(up, Frame):
-                operator.receiver.on_frame("evil", up)
+                continue  # it would end the sender's connection
+            if isinstance(message, Frame):
+                operator.receiver.on_frame("evil", message)
 
 
 def _facts(operator: Operator, now: float) -> dict[str, Any]:
-    """All that is known of the good mission and its node."""
+    """Return everything that is known of the good mission and its node."""
     telemetry = operator.telemetry.summarize(
         "default/watch", revision=1, window_s=10.0, percentile=95, windows=2, now=now
     )
@@ -153,7 +153,7 @@ def _facts(operator: Operator, now: float) -> dict[str, Any]:
 
 
 def _world(seen: Observations) -> Any:
-    """Both missions, their nodes and links."""
+    """Return a snapshot of both missions, their nodes and links."""
     net = model(variant("fp32", [block("a", mop=50, cut=20_000), block("b", mop=500, cut=None)]))
     links = [link("drone", "edge", "20Mbit/s"), link("evil", "edge", "20Mbit/s")]
     missions = [mission("watch"), mission("evil", input={"node": "evil"})]
@@ -163,21 +163,21 @@ def _world(seen: Observations) -> Any:
 
 
 def test_absurd_frames_of_an_agent__change_nothing_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, alone, beside = Clock(monkeypatch), _operator(), _operator()
-    _hear(alone, clock, None)
+    clock, alone, attacked = Clock(monkeypatch), _operator(), _operator()
+    _deliver(alone, clock, None)
     expected, seen_alone = _facts(alone, clock.now), alone.telemetry.observe(clock.now)
-    _hear(beside, clock, Absurd(1, _NAMES))
-    assert _facts(beside, clock.now) == expected
+    _deliver(attacked, clock, Absurd(1, _NAMES))
+    assert _facts(attacked, clock.now) == expected
     assert len(expected["telemetry"].windows) == 2
     assert expected["bandwidth"]
     assert expected["capacity"]
-    text = beside.metrics.render().decode()
+    text = attacked.metrics.render().decode()
     assert 'maleo_decision_errors_total{kind="report"}' not in text
     assert text.count("maleo_ingest_refused_readings_total{") <= 7
     for line in text.splitlines():
         value = line.rsplit(" ", 1)[-1]
         assert line.startswith("#") or (math.isfinite(float(value)) and float(value) >= 0), line
-    seen = beside.telemetry.observe(clock.now)
+    seen = attacked.telemetry.observe(clock.now)
     assert all(0 < share <= 1 for share in seen.capacity.values())
     assert plan(_world(seen), "default/watch") == plan(_world(seen_alone), "default/watch")
     plan(_world(seen), "default/evil")
@@ -192,7 +192,7 @@ def _slot_desired(name: str) -> SlotDesired:
     )  # fmt: skip
 
 
-async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_node_its_joules(tmp_path: Path) -> None:
+async def test_absurd_frames_of_a_slot__do_not_affect_counters_of_others_or_joules_of_the_node(tmp_path: Path) -> None:
     relay = Relay(
         "drone", tmp_path / "desired", ArtifactCache(tmp_path, max_bytes=1, policy=AddressPolicy()), capacity=dict
     )
@@ -206,12 +206,12 @@ async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_
         for _ in range(10):
             sent += 1
             try:
-                up = decode_client_message(absurd.data(sent))
+                message = decode_client_message(absurd.data(sent))
             except msgspec.DecodeError:
                 continue
-            if isinstance(up, Frame):
-                up = msgspec.structs.replace(up, slots=tuple(_own(slot) for slot in up.slots))
-                relay._on_frame("default/evil-entry", up)
+            if isinstance(message, Frame):
+                message = msgspec.structs.replace(message, slots=tuple(_own(slot) for slot in message.slots))
+                relay._on_frame("default/evil-entry", message)
         reports = relay.drain()
         metrics.count(reports)
         grown = counter.add(unit.read(busy_s=relay.busy_s(reports).get("p/npu", 0.0)), now=float(second)) or 0.0
@@ -234,6 +234,6 @@ async def test_absurd_frames_of_a_slot__leave_the_others_their_counters_and_the_
 
 
 def _own(report: SlotReport) -> SlotReport:
-    """Half of them under its own name, as others are not even looked at."""
+    """Return half of the reports under the slot's own name, because all others are ignored."""
     is_own = random.Random(report.address).random() < 0.5
     return msgspec.structs.replace(report, slot="default/evil-entry") if is_own else report

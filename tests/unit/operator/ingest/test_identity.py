@@ -1,4 +1,4 @@
-"""Which tokens are reviewed, and how often: the API server answers here as it would, and counts."""
+"""Which tokens are reviewed, and how often, by a fake API server that counts reviews."""
 
 import asyncio
 from base64 import urlsafe_b64encode
@@ -29,32 +29,32 @@ def _token(signature: str = "good", **changes: Any) -> str:
 
 
 class ApiServer:
-    """Knows tokens with the signature `good`; `user` is whom they belong to."""
+    """Fake API server: tokens with the signature `good` belong to `user`, all others are invalid."""
 
     def __init__(self) -> None:
         self.reviews = 0
         self.user: dict[str, Any] = {"username": ACCOUNT, "extra": EXTRA}
-        self.answers: Callable[[], None] = lambda: None
-        self.reviewer = TokenAuthenticator(cast("Client", self), audience=AUDIENCE, account=ACCOUNT)
+        self.before_review: Callable[[], None] = lambda: None
+        self.authenticator = TokenAuthenticator(cast("Client", self), audience=AUDIENCE, account=ACCOUNT)
 
     async def create(self, _kind: object, body: dict[str, Any]) -> dict[str, Any]:
         self.reviews += 1
-        self.answers()
+        self.before_review()
         await asyncio.sleep(0)
         if not body["spec"]["token"].endswith(".good"):
             return {"status": {"error": "invalid bearer token"}}
         return {"status": {"authenticated": True, "audiences": body["spec"]["audiences"], "user": self.user}}
 
-    async def ask(self, token: str, peer: str = "10.0.0.1") -> str | int:
+    async def authenticate(self, token: str, peer: str = "10.0.0.1") -> str | int:
         try:
-            return await self.reviewer.node_of(token, peer=peer)
+            return await self.authenticator.node_of(token, peer=peer)
         except Denied as denied:
             return denied.status
 
 
-async def test_agents_token__names_its_node_and_is_reviewed_once() -> None:
+async def test_agent_token__identifies_its_node_and_is_reviewed_once() -> None:
     api = ApiServer()
-    assert [await api.ask(_token()) for _ in range(3)] == ["drone-1"] * 3
+    assert [await api.authenticate(_token()) for _ in range(3)] == ["drone-1"] * 3
     assert api.reviews == 1
 
 
@@ -71,7 +71,7 @@ async def test_agents_token__names_its_node_and_is_reviewed_once() -> None:
 async def test_review__decides_whatever_the_claims_say(user: dict[str, Any]) -> None:
     api = ApiServer()
     api.user = user
-    assert await api.ask(_token()) == 401
+    assert await api.authenticate(_token()) == 401
 
 
 @pytest.mark.parametrize(
@@ -83,55 +83,55 @@ async def test_review__decides_whatever_the_claims_say(user: dict[str, Any]) -> 
         _token(padding="x" * 20_000),
     ],
 )  # fmt: skip
-async def test_token_that_cannot_be_an_agents__is_refused_without_a_review(token: str) -> None:
+async def test_token_that_cannot_be_an_agents__is_rejected_without_a_review(token: str) -> None:
     api = ApiServer()
-    assert await api.ask(token) == 401
+    assert await api.authenticate(token) == 401
     assert api.reviews == 0
 
 
 async def test_forged_tokens_of_one_peer__cost_few_reviews_and_others_are_served() -> None:
     api = ApiServer()
-    answers = await asyncio.gather(*(api.ask(_token(f"forged{i}"), peer="10.0.0.66") for i in range(200)))
+    answers = await asyncio.gather(*(api.authenticate(_token(f"forged{i}"), peer="10.0.0.66") for i in range(200)))
     assert set(answers) == {401, 429}
     assert api.reviews <= 20
-    assert await api.ask(_token(), peer="10.0.0.1") == "drone-1"
+    assert await api.authenticate(_token(), peer="10.0.0.1") == "drone-1"
 
 
-async def test_same_refused_token__is_not_reviewed_each_time() -> None:
+async def test_rejected_token__is_not_reviewed_again() -> None:
     api = ApiServer()
-    assert [await api.ask(_token("forged")) for _ in range(50)] == [401] * 50
+    assert [await api.authenticate(_token("forged")) for _ in range(50)] == [401] * 50
     assert api.reviews == 1
 
 
-async def test_good_tokens_behind_one_address__are_all_reviewed() -> None:
-    """Many nodes may appear with one address: a good token uses up nothing."""
+async def test_valid_tokens_from_one_address__are_all_reviewed() -> None:
+    """Many nodes may share one address: valid tokens do not count towards its limit."""
     api = ApiServer()
-    answers = await asyncio.gather(*(api.ask(_token(jti=str(i))) for i in range(100)))
+    answers = await asyncio.gather(*(api.authenticate(_token(jti=str(i))) for i in range(100)))
     assert answers == ["drone-1"] * 100
 
 
-async def test_crowd__is_told_to_come_again() -> None:
+async def test_too_many_concurrent_reviews__are_answered_with_503() -> None:
     api = ApiServer()
-    answers = await asyncio.gather(*(api.ask(_token(jti=str(i))) for i in range(300)))
+    answers = await asyncio.gather(*(api.authenticate(_token(jti=str(i))) for i in range(300)))
     assert answers.count(503) == 300 - 256
 
 
-async def test_api_server_that_does_not_answer__refuses_for_now_and_ends_no_stream() -> None:
+async def test_unreachable_api_server__rejects_temporarily_and_keeps_open_streams() -> None:
     api = ApiServer()
 
     def fail() -> None:
         raise Unreachable("no answer")
 
-    api.answers = fail
-    assert await api.ask(_token()) == 503
-    assert await api.reviewer.is_still_valid(_token(), "drone-1")
-    api.answers = lambda: None
-    assert await api.ask(_token()) == "drone-1"
+    api.before_review = fail
+    assert await api.authenticate(_token()) == 503
+    assert await api.authenticator.is_still_valid(_token(), "drone-1")
+    api.before_review = lambda: None
+    assert await api.authenticate(_token()) == "drone-1"
 
 
-async def test_open_streams_token__is_reviewed_anew() -> None:
+async def test_token_of_an_open_stream__is_reviewed_again() -> None:
     api = ApiServer()
-    assert await api.ask(_token()) == "drone-1"
+    assert await api.authenticate(_token()) == "drone-1"
     api.user = {"username": ""}
-    assert not await api.reviewer.is_still_valid(_token(), "drone-1")
-    assert await api.ask(_token()) == 401, "what was remembered of it is gone"
+    assert not await api.authenticator.is_still_valid(_token(), "drone-1")
+    assert await api.authenticate(_token()) == 401, "its cached review is gone"

@@ -1,4 +1,4 @@
-"""Measured bandwidth against a simulated link: first in, first out, with a round trip, jitter and several missions."""
+"""Measured bandwidth of a simulated FIFO link with a round trip, jitter and several missions."""
 
 import random
 from dataclasses import dataclass, field
@@ -16,34 +16,34 @@ SMALL, LARGE = 500, 400_000
 
 @dataclass
 class Wire:
-    """bandwidth in bytes/s, round_trip in seconds, jitter: of each call up to this share of the round trip."""
+    """bandwidth in bytes/s; round_trip in seconds; jitter: maximum added to each call, as a share of the round trip."""
 
     bandwidth: float
     round_trip: float
     jitter: float
-    chance: random.Random
-    links: LinkEstimator = field(default_factory=LinkEstimator)
+    rng: random.Random
+    estimator: LinkEstimator = field(default_factory=LinkEstimator)
     now: float = 1000.0
     _free_at: float = 0.0
 
     def second(self, *missions: tuple[int, int]) -> None:
-        """One second of missions (size, calls), with a report of each."""
-        calls = sorted((self.now + self.chance.random(), size) for size, count in missions for _ in range(count))
+        """Simulate one second of missions (size, calls), and record a report for each size."""
+        calls = sorted((self.now + self.rng.random(), size) for size, count in missions for _ in range(count))
         took: dict[int, list[float]] = {}
         for at, size in calls:
             self._free_at = max(self._free_at, at) + size / self.bandwidth
-            fixed = self.round_trip * (1 + self.jitter * self.chance.random())
+            fixed = self.round_trip * (1 + self.jitter * self.rng.random())
             took.setdefault(size, []).append(self._free_at - at + fixed)
         self.now += 1.0
         for size, times in took.items():
             report = TransferReport(
                 node=PAIR[1], requests=len(times), bytes=size * len(times), seconds=sum(times), least_s=min(times)
             )
-            self.links.record(PAIR[0], report, self.now)
+            self.estimator.record(PAIR[0], report, self.now)
 
     def figure(self, declared: float) -> float | None:
-        """`declared`: the fixed part as planning has it."""
-        found = self.links.bandwidth(self.now, lambda _source, _target: declared).get(PAIR)
+        """Return the measured bandwidth, if any. declared: fixed part of a transfer, as planning assumes it."""
+        found = self.estimator.bandwidth(self.now, lambda _source, _target: declared).get(PAIR)
         return found.value if found is not None else None
 
 
@@ -81,46 +81,46 @@ def test_bandwidth__is_found_whatever_the_order_and_mix_of_transfers(
 
 
 @given(size=st.integers(1, 16_000), seconds=st.floats(1e-5, 5.0), declared=st.floats(0.0, 0.1))
-def test_small_transfers__prove_nothing_about_the_bandwidth(size: int, seconds: float, declared: float) -> None:
+def test_small_transfers__yield_no_bandwidth(size: int, seconds: float, declared: float) -> None:
     links = LinkEstimator()
     for second in range(60):
         links.record(PAIR[0], TransferReport(node=PAIR[1], requests=20, bytes=20 * size, seconds=20 * seconds), second)
         assert links.bandwidth(second, lambda _source, _target: declared) == {}
 
 
-def test_fixed_part__is_not_taken_for_a_slow_link() -> None:
+def test_round_trip__is_not_mistaken_for_a_slow_link() -> None:
     """400 KB over 100 Mbit/s take 32 ms and a round trip of 20 ms: not 62 Mbit/s."""
-    wire = Wire(12.5e6, 0.020, 0.0, random.Random(1))
+    link = Wire(12.5e6, 0.020, 0.0, random.Random(1))
     for _ in range(5):
-        wire.second((LARGE, 1))
-    assert wire.figure(0.020) == pytest.approx(12.5e6)
+        link.second((LARGE, 1))
+    assert link.figure(0.020) == pytest.approx(12.5e6)
 
 
 def test_link_that_slows_down_and_recovers__is_followed() -> None:
-    wire = Wire(12.5e6, 0.002, 0.1, random.Random(1))
+    link = Wire(12.5e6, 0.002, 0.1, random.Random(1))
     for bandwidth in (12.5e6, 1e6, 12.5e6):
-        wire.bandwidth = bandwidth
+        link.bandwidth = bandwidth
         for _ in range(12):
-            wire.second((SMALL, 20), (LARGE, 2))
-        assert wire.figure(0.002) == pytest.approx(bandwidth, rel=0.25)
+            link.second((SMALL, 20), (LARGE, 2))
+        assert link.figure(0.002) == pytest.approx(bandwidth, rel=0.25)
 
 
-def test_link_too_fast_to_be_measured__is_as_declared_again() -> None:
-    wire = Wire(1e6, 0.010, 0.0, random.Random(1))
+def test_link_too_fast_to_measure__has_no_measured_bandwidth() -> None:
+    link = Wire(1e6, 0.010, 0.0, random.Random(1))
     for bandwidth, seen in ((1e6, pytest.approx(1e6, rel=0.1)), (1e9, None)):
-        wire.bandwidth = bandwidth
+        link.bandwidth = bandwidth
         for _ in range(12):
-            wire.second((LARGE, 2))
-            wire.figure(0.010)
-        assert wire.figure(0.010) == seen
+            link.second((LARGE, 2))
+            link.figure(0.010)
+        assert link.figure(0.010) == seen
 
 
-def test_doubt__is_told() -> None:
+def test_jitter__increases_the_standard_deviation() -> None:
     steady, varied = (Wire(12.5e6, 0.010, jitter, random.Random(1)) for jitter in (0.0, 2.0))
     for _ in range(10):
         steady.second((LARGE, 2))
         varied.second((LARGE, 2))
-    sigmas = [w.links.bandwidth(w.now, lambda _s, _t: 0.01)[PAIR].sigma for w in (steady, varied)]
+    sigmas = [w.estimator.bandwidth(w.now, lambda _s, _t: 0.01)[PAIR].sigma for w in (steady, varied)]
     assert 0 < sigmas[0] < sigmas[1]
 
 

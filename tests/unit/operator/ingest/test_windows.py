@@ -1,4 +1,4 @@
-"""Windows of any length that the API accepts, against a count of all that was ever reported."""
+"""Windows of any length that the API accepts, compared with a count over all reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from maleo_wire.messages import RevisionReport
 
 
 @dataclass(frozen=True)
-class _Told:
-    """One report of one revision. entry: else it is a partner's, which tells joules only."""
+class _Report:
+    """Report of one revision. entry: whether the entry sent it; a partner reports joules only."""
 
     at: float
     revision: int
@@ -26,7 +26,7 @@ class _Told:
     joules: float | None = None
     entry: bool = True
 
-    def report(self) -> RevisionReport:
+    def to_message(self) -> RevisionReport:
         latency = Histogram()
         for _ in range(self.total):
             latency.add(0.05)
@@ -42,9 +42,11 @@ class _Told:
         )
 
 
-def _count(told: Sequence[_Told], revision: int, length: float, count: int, now: float) -> list[tuple[int, int, float]]:
-    """(requests, over limit, joules) of the last closed windows: everything is remembered, and counted anew."""
-    mine = [t for t in told if t.revision == revision]
+def _count(
+    reports: Sequence[_Report], revision: int, length: float, count: int, now: float
+) -> list[tuple[int, int, float]]:
+    """Return (requests, over limit, joules) of the last closed windows, counted over all reports."""
+    mine = [t for t in reports if t.revision == revision]
     answered = [t.at // length for t in mine if t.entry]
     if not answered:
         return []
@@ -69,43 +71,43 @@ _LENGTHS = st.one_of(st.sampled_from([0.5, 1.0, 7.0, 10.0, 200.0, 400.0, 900.0, 
 
 
 @st.composite
-def _stories(draw: st.DrawFn) -> list[_Told]:
-    """Reports in the order of time, of revisions that follow each other; sometimes nothing comes for long."""
-    now, revision, told = 1_800_000_000.0, 1, []
+def _histories(draw: st.DrawFn) -> list[_Report]:
+    """Generate reports in order of time, of consecutive revisions, sometimes with long gaps."""
+    now, revision, reports = 1_800_000_000.0, 1, []
     for _ in range(draw(st.integers(1, 60))):
         now += draw(st.one_of(st.just(1.0), st.floats(0.0, 5000.0)))
         revision += draw(st.sampled_from([0, 0, 0, 0, 1]))
         total = draw(st.integers(0, 5))
         joules = draw(st.one_of(st.none(), st.integers(0, 100)))
-        told.append(_Told(now, revision, total, draw(st.integers(0, total)), joules, entry=draw(st.booleans())))
-    return told
+        reports.append(_Report(now, revision, total, draw(st.integers(0, total)), joules, entry=draw(st.booleans())))
+    return reports
 
 
 @settings(max_examples=200)
-@given(told=_stories(), length=_LENGTHS, count=st.integers(1, MAX_WINDOWS), later=st.floats(0.0, 20_000.0))
-def test_windows__are_what_counting_everything_anew_gives(
-    told: list[_Told], length: float, count: int, later: float
+@given(reports=_histories(), length=_LENGTHS, count=st.integers(1, MAX_WINDOWS), later=st.floats(0.0, 20_000.0))
+def test_closed_windows__equal_a_count_over_all_reports(
+    reports: list[_Report], length: float, count: int, later: float
 ) -> None:
     windows = Windows(length)
-    for index, piece in enumerate(told):
-        windows.add(piece.report(), piece.at)
-        got = [_facts(tally) for tally in windows.closed(piece.revision, count, piece.at)]
-        assert got == _count(told[: index + 1], piece.revision, length, count, piece.at)
-    last = told[-1]
+    for index, report in enumerate(reports):
+        windows.add(report.to_message(), report.at)
+        got = [_facts(tally) for tally in windows.closed(report.revision, count, report.at)]
+        assert got == _count(reports[: index + 1], report.revision, length, count, report.at)
+    last = reports[-1]
     now = last.at + later
     assert [_facts(t) for t in windows.closed(last.revision, count, now)] == _count(
-        told, last.revision, length, count, now
+        reports, last.revision, length, count, now
     )
 
 
 @settings(max_examples=20)
 @given(length=st.sampled_from([1.0, 10.0, 400.0, 900.0, 3600.0]), count=st.integers(1, MAX_WINDOWS))
-def test_memory__is_bounded_however_long_windows_are_and_whatever_moves(length: float, count: int) -> None:
+def test_memory__is_bounded_for_any_window_length_and_any_moves(length: float, count: int) -> None:
     windows = Windows(length)
     for second in range(0, 100_000, 50):
         revision = second // 2000
         for older in range(max(0, revision - 3), revision + 1):
-            windows.add(_Told(float(second), older, 1, 0, 1.0).report(), float(second))
+            windows.add(_Report(float(second), older, 1, 0, 1.0).to_message(), float(second))
         windows.closed(revision - 2, count, float(second))
     assert len(windows._tallies) <= 3 * (MAX_WINDOWS + 1) + 1
     assert len(windows._first) <= 4
@@ -114,7 +116,7 @@ def test_memory__is_bounded_however_long_windows_are_and_whatever_moves(length: 
 def test_memory__is_bounded_when_an_agent_makes_up_revisions() -> None:
     windows = Windows(10.0)
     for revision in range(1000):
-        windows.add(_Told(100.0, revision, 1, 0).report(), 100.0)
+        windows.add(_Report(100.0, revision, 1, 0).to_message(), 100.0)
     assert max(len(windows._tallies), len(windows._first)) <= 65
 
 
@@ -123,11 +125,11 @@ def test_window_without_a_latency_objective__holds_some_requests(rate: str, want
     assert default_length(Demand(rate=rate)) == pytest.approx(want)
 
 
-def test_sensor_that_is_late_once_a_minute__is_seen_to_be_over_its_limit() -> None:
-    """900 s windows hold 15 requests each: far more than the last few minutes."""
+def test_one_slow_request_a_minute__exceeds_the_limit_in_long_windows() -> None:
+    """Each window of 900 s holds 15 requests, many more than the last few minutes."""
     windows, now = Windows(900.0), 0.0
     while now < 3600.0:
-        windows.add(_Told(now, 1, 1, 1).report(), now)
+        windows.add(_Report(now, 1, 1, 1).to_message(), now)
         now += 60.0
     seen = [Window(t.total, t.over_limit) for t in windows.closed(1, 2, now)]
     assert seen == [Window(15, 15), Window(15, 15)]

@@ -1,4 +1,4 @@
-"""Devices follow their nodes; their units follow what the agent found and what people declared."""
+"""Devices follow their nodes; their units follow what the agent found and what users declared."""
 
 from dataclasses import replace
 from typing import Any
@@ -78,11 +78,11 @@ def conditions(of: DeviceScope) -> dict[str, tuple[str, str, str]]:
 def test_labelled_node__gets_a_device() -> None:
     (made,) = decide(scope(None)).create
     assert made["spec"] == {"nodeName": "drone-1"}
-    assert "ownerReferences" not in made["metadata"], "what people write in it outlives the Node"
+    assert "ownerReferences" not in made["metadata"], "what users write in it outlives the Node"
 
 
 @pytest.mark.parametrize("gone", [None, node(labels={})])
-def test_node_that_is_no_device__loses_it(gone: NodeFacts | None) -> None:
+def test_deleted_or_unlabelled_node__loses_its_device(gone: NodeFacts | None) -> None:
     assert decide(scope(device(), node=gone)).delete == (Reference("Device", "", "drone-1"),)
     assert decide(scope(None, node=gone)) == Outcome()
 
@@ -95,9 +95,7 @@ def test_node_that_is_no_device__loses_it(gone: NodeFacts | None) -> None:
     ],
 )
 @pytest.mark.parametrize("spec", [{"declared": [{"name": "npu", "profile": "hailo-8"}]}, {"powerCap": "10W"}])
-def test_device_that_people_wrote__waits_for_its_node(
-    gone: NodeFacts | None, message: str, spec: dict[str, Any]
-) -> None:
+def test_device_edited_by_users__waits_for_its_node(gone: NodeFacts | None, message: str, spec: dict[str, Any]) -> None:
     before = decide(scope(device(inventory=False))).status
     written = Device.model_validate(
         {"metadata": {"name": "drone-1"}, "spec": {"nodeName": "drone-1", **spec}, "status": before}
@@ -108,8 +106,8 @@ def test_device_that_people_wrote__waits_for_its_node(
     assert conditions(nowhere)["Ready"] == ("False", "NoNode", message)
     assert outcome.status is not None
     assert (outcome.status["units"], "tier" in outcome.status) == ([], False), "nothing to plan on"
-    told = Device.model_validate(written.to_api() | {"status": outcome.status})
-    assert decide(replace(nowhere, device=told)) == Outcome()
+    stored = Device.model_validate(written.to_api() | {"status": outcome.status})
+    assert decide(replace(nowhere, device=stored)) == Outcome()
 
 
 def test_units__follow_the_inventory_with_the_memory_a_model_can_use() -> None:
@@ -119,12 +117,12 @@ def test_units__follow_the_inventory_with_the_memory_a_model_can_use() -> None:
     assert [(u["name"], u["allocatable"]["memory"]) for u in status["units"]] == [
         ("host/cpu", "8Gi"),
         ("npu0/npu", "20Mi"),  # the stronger basis of two rows that conflict
-        ("npu1/npu", "4Gi"),  # memory of its own before on-chip
+        ("npu1/npu", "4Gi"),  # dedicated memory before on-chip
     ]
     assert "inventory" not in status
 
 
-def test_declared_hardware__counts_although_nobody_found_it() -> None:
+def test_declared_hardware__has_units_although_it_was_not_detected() -> None:
     status = decide(scope(device(declared=("hailo-8",)))).status
     assert status is not None
     assert [u["name"] for u in status["units"]] == ["host/cpu", "extra0/npu"]
@@ -133,9 +131,9 @@ def test_declared_hardware__counts_although_nobody_found_it() -> None:
 @pytest.mark.parametrize(
     ("case", "of", "changes", "want"),
     [
-        ("well", device(), {}, ("True", "AgentReports", "the node is Ready and its agent reports")),
+        ("ready", device(), {}, ("True", "AgentReports", "the node is Ready and its agent reports")),
         (
-            "stream lost, lease good",
+            "stream lost, lease valid",
             device(),
             {"connected": False},
             ("True", "AgentReports", "the node is Ready and its agent reports"),
@@ -146,7 +144,12 @@ def test_declared_hardware__counts_although_nobody_found_it() -> None:
             {"connected": False, "lease_fresh": False},
             ("False", "AgentLost", "the agent on drone-1 has no stream to the operator and its lease has expired"),
         ),
-        ("node", device(), {"node": node(ready=False)}, ("False", "NodeNotReady", "node drone-1 is not Ready")),
+        (
+            "node not ready",
+            device(),
+            {"node": node(ready=False)},
+            ("False", "NodeNotReady", "node drone-1 is not Ready"),
+        ),
         (
             "no inventory",
             device(inventory=False),
@@ -180,24 +183,24 @@ def test_ready__names_what_is_wrong(case: str, of: Device, changes: dict[str, An
     ],
 )
 def test_telemetry_fresh__is_unknown_without_a_stream(connected: bool, fresh: bool, want: tuple[str, str]) -> None:
-    told = conditions(scope(device(), connected=connected, telemetry_fresh=fresh))
-    assert told["TelemetryFresh"][:2] == want
+    found = conditions(scope(device(), connected=connected, telemetry_fresh=fresh))
+    assert found["TelemetryFresh"][:2] == want
 
 
-def test_node_labels__say_which_npu_and_go_when_it_goes() -> None:
-    told = decide(scope(device("hailo-10h"))).node_labels
-    assert told == {
+def test_node_labels__describe_the_npu_and_are_removed_with_it() -> None:
+    added = decide(scope(device("hailo-10h"))).node_labels
+    assert added == {
         "maleo.dev/npu": "true",
         "maleo.dev/npu-vendor": "Hailo",
         "maleo.dev/npu-product": "Hailo-10H-M.2",
         "maleo.dev/npu-count": "1",
     }
-    labelled = node(labels=LABELS | {k: v for k, v in told.items() if v})
+    labelled = node(labels=LABELS | {k: v for k, v in added.items() if v})
     assert decide(scope(device("hailo-10h"), node=labelled)).node_labels == {}
-    assert decide(scope(device(), node=labelled)).node_labels == dict.fromkeys(told)
+    assert decide(scope(device(), node=labelled)).node_labels == dict.fromkeys(added)
 
 
-def test_settled_device__asks_for_nothing() -> None:
+def test_settled_device__needs_no_change() -> None:
     of = device("hailo-8")
     first = decide(scope(of))
     assert first.status is not None

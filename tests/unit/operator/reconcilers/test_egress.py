@@ -35,7 +35,7 @@ HERE, THERE, NOWHERE = (node("n", site=site) for site in ("a", "b", ""))
         ("Any", None, None, True),
     ],
 )
-def test_may_receive__only_what_is_known_to_be_near_enough(
+def test_may_receive__is_true_only_if_the_target_is_known_to_be_near_enough(
     reach: Reach, source: NodeFacts | None, target: NodeFacts | None, want: bool
 ) -> None:
     assert may_receive(reach, source, target) is want
@@ -53,11 +53,11 @@ def _relabel(world: World, name: str, site: str) -> None:
 
 
 def _flows(world: World) -> set[tuple[str, str]]:
-    """(from, to) of every address that a slot has been told or still knows."""
+    """Return (from, to) of every address that a slot was assigned or still has loaded."""
     found = set()
     for name, slot in world.slots.items():
-        told = [*(slot.desired.revisions if slot.desired else ()), *slot.loaded.values()]
-        found |= {(world._node(name), r.next.node) for r in told if r.next is not None and r.next.address}
+        revisions = [*(slot.desired.revisions if slot.desired else ()), *slot.loaded.values()]
+        found |= {(world._node(name), r.next.node) for r in revisions if r.next is not None and r.next.address}
     return found
 
 
@@ -66,7 +66,7 @@ def _reasons(world: World) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("raw", "digest", "flows"), [(False, "a", True), (True, "a", False), (True, "b", True)])
-def test_model_that_calls_a_cut_raw__stops_the_flow_of_a_placement_of_the_same_artifact(
+def test_model_that_declares_a_cut_raw__stops_the_flow_of_a_placement_of_the_same_artifact(
     raw: bool, digest: str, flows: bool
 ) -> None:
     world = _split(spare=True, egress={"input": "Device", "features": "Any"})
@@ -77,26 +77,26 @@ def test_model_that_calls_a_cut_raw__stops_the_flow_of_a_placement_of_the_same_a
     world.model = Model.model_validate(body)
     world.planner = lambda _: infeasible("EgressForbidden", "no cut is left")
     world.turn()
-    told = [r.next for d in dict(world.last.slots).values() for r in d.revisions if r.next is not None]
-    assert any(hop.address for hop in told) is flows
+    peers = [r.next for d in dict(world.last.slots).values() for r in d.revisions if r.next is not None]
+    assert any(peer.address for peer in peers) is flows
 
 
 @pytest.mark.parametrize("spare", [True, False])
 @pytest.mark.parametrize("site", ["elsewhere", ""])
-def test_label_that_breaks_the_rule__stops_the_flow_in_one_turn_and_moves(spare: bool, site: str) -> None:
+def test_label_that_breaks_the_rule__stops_the_flow_in_one_pass_and_moves(spare: bool, site: str) -> None:
     world = _split(spare=spare)
     assert _flows(world) == {("drone-1", "edge-1")}
     _relabel(world, "edge-1", site)
     world.planner = lambda _: feasible("drone-1", spare=spare)
     world.turn()
     assert all(r.next is None or not r.next.address for d in dict(world.last.slots).values() for r in d.revisions)
-    told = find_condition(world.mission.status.conditions, "Degraded" if spare else "Ready")
-    assert told is not None
-    assert told.reason == "EgressForbidden"
+    condition = find_condition(world.mission.status.conditions, "Degraded" if spare else "Ready")
+    assert condition is not None
+    assert condition.reason == "EgressForbidden"
     where = "site elsewhere" if site else "no label maleo.dev/site"
     assert (
         f"spec.egress.features is Site: edge-1 ({where}) may not receive features from drone-1 (site field-a)"
-        in told.message
+        in condition.message
     )
     world.settle()
     assert _flows(world) == set()
@@ -105,7 +105,7 @@ def test_label_that_breaks_the_rule__stops_the_flow_in_one_turn_and_moves(spare:
     assert _reasons(world)["Degraded"] == ("False", "AsPlanned")
 
 
-def test_violation__is_planned_for_despite_cool_down_and_budget() -> None:
+def test_violation__triggers_a_plan_despite_cool_down_and_budget() -> None:
     world = _split(spare=True)
     world.mission = mission(world.mission.status.to_api(), drift={"maxMovesPerHour": 0, "coolDown": "1h"})
     seen = replace(world.scope(), planned_at=world.now)
@@ -114,7 +114,7 @@ def test_violation__is_planned_for_despite_cool_down_and_budget() -> None:
     assert check(replace(seen, snapshot=moved)) == "EgressViolated"
 
 
-def test_violation_without_another_plan__is_answered_by_the_fallback_where_there_is_one() -> None:
+def test_violation_without_another_plan__is_served_by_the_fallback_if_there_is_one() -> None:
     world = _split(spare=True)
     _relabel(world, "edge-1", "elsewhere")
     world.planner = lambda _: infeasible("EgressForbidden", "features may not leave site field-a")
@@ -141,7 +141,7 @@ def test_violation_without_another_plan_or_fallback__stops_the_mission() -> None
     assert world.mission.status.active is None
 
 
-def test_violation__moves_to_the_closest_plan_that_keeps_the_rule() -> None:
+def test_violation__moves_to_the_closest_plan_that_obeys_the_rule() -> None:
     world = _split(spare=False)
     _relabel(world, "edge-1", "elsewhere")
     world.planner = lambda _: infeasible(closest=plan("drone-1"))
@@ -149,8 +149,8 @@ def test_violation__moves_to_the_closest_plan_that_keeps_the_rule() -> None:
     assert world.mission.status.nodes == "drone-1"
 
 
-def test_move_under_way__is_called_off_when_its_target_may_not_receive_any_more() -> None:
-    """What serves keeps the rule and serves on."""
+def test_pending_move__is_cancelled_when_its_target_may_no_longer_receive() -> None:
+    """The serving plan obeys the rule and continues to serve."""
     world = World(planner=lambda _: feasible("drone-1"))
     world.settle()
     world.planner = lambda _: feasible("drone-1", "edge-1")
@@ -192,7 +192,7 @@ _SITES = st.sampled_from(["field-a", "elsewhere", ""])
 @given(
     st.lists(st.tuples(st.sampled_from(["drone-1", "edge-1", "edge-2"]), _SITES), min_size=1, max_size=6), st.booleans()
 )
-def test_whatever_labels_become__no_slot_is_told_an_address_that_breaks_the_rule(
+def test_random_labels__never_give_a_slot_an_address_that_breaks_the_rule(
     changes: list[tuple[str, str]], spare: bool
 ) -> None:
     def planner(world: World) -> Verdict:
@@ -225,7 +225,7 @@ def test_whatever_labels_become__no_slot_is_told_an_address_that_breaks_the_rule
         ({"input": "Any", "features": "Any"}, ("a", "b"), False),
     ],
 )
-def test_slots__know_whether_the_input_is_kept_from_the_next_one(
+def test_slots__know_whether_to_withhold_the_input_from_the_next_one(
     egress: dict[str, str], sites: tuple[str, str], withheld: bool
 ) -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1"))
@@ -239,14 +239,14 @@ def test_slots__know_whether_the_input_is_kept_from_the_next_one(
 
 
 @pytest.mark.parametrize(("spare", "type_"), [(True, "Degraded"), (False, "Ready")])
-def test_serving_part_that_a_slot_refuses_by_now__is_told_by_its_cause(spare: bool, type_: str) -> None:
-    """As when the input may not cross any more, and this part's output turns out to be the input in another form."""
+def test_serving_partition_that_a_slot_now_rejects__is_reported_with_its_cause(spare: bool, type_: str) -> None:
+    """For example, the input may no longer cross, and this partition's output is the input in another form."""
     world = _split(spare=spare, egress={"input": "Any", "features": "Any"})
     assert _reasons(world)["Ready"][0] == "True"
     for slot in world.slots.values():
         slot.errors = ("revision 1: oci://r/m: tensor 'q' is the input in another form", "revision 2: another one")
     world.turn()
-    (told,) = [c for c in world.mission.status.conditions if c.type == type_]
-    assert told.reason == "LoadFailed"
-    assert "tensor 'q' is the input in another form" in told.message
-    assert "another one" not in told.message
+    (condition,) = [c for c in world.mission.status.conditions if c.type == type_]
+    assert condition.reason == "LoadFailed"
+    assert "tensor 'q' is the input in another form" in condition.message
+    assert "another one" not in condition.message

@@ -1,5 +1,5 @@
-"""Random histories of a mission: its status tells one consistent story all the time, and once the world is still,
-conditions settle and nothing is written any more.
+"""Random histories of a mission: its status is consistent after every step, and once nothing changes any more,
+conditions settle and nothing is written.
 """
 
 import random
@@ -50,7 +50,7 @@ _TELEMETRY = (
 
 
 def _planner(world: World) -> Verdict:
-    """The best chain that the spec, the labels and the nodes allow; a tight limit leaves the least bad one only."""
+    """Return the best chain that spec, labels and nodes allow; under a tight limit, as the closest infeasible plan."""
     spec = world.mission.spec
     if world.model is None:
         return infeasible("ModelMissing", "Model demo/resnet50 does not exist: apply it")
@@ -91,24 +91,24 @@ def _relabel(world: World, name: str, site: str) -> None:
     world.nodes = tuple(replace(n, site=site) if n.name == name else n for n in world.nodes)
 
 
-def _preempt(world: World, chance: random.Random) -> None:
-    """kube-scheduler takes a pod's place for one of higher priority."""
+def _preempt(world: World, rng: random.Random) -> None:
+    """Let kube-scheduler preempt a pod."""
     if world.pods:
-        pod = world.pods[chance.choice(sorted(world.pods))]
+        pod = world.pods[rng.choice(sorted(world.pods))]
         pod["status"]["conditions"] = [
             {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "make room"}
         ]
         pod["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
 
 
-def _delete_pod(world: World, chance: random.Random) -> None:
+def _delete_pod(world: World, rng: random.Random) -> None:
     if world.pods:
-        world.pods[chance.choice(sorted(world.pods))]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
+        world.pods[rng.choice(sorted(world.pods))]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
 
 
-def _delete_placement(world: World, chance: random.Random) -> None:
+def _delete_placement(world: World, rng: random.Random) -> None:
     if world.placements:
-        gone = world.placements.pop(chance.choice(sorted(world.placements)))
+        gone = world.placements.pop(rng.choice(sorted(world.placements)))
         active = world.mission.status.active
         if active is not None and gone.spec.revision == active.revision:
             world.deleted = gone
@@ -119,7 +119,7 @@ def _set(world: World, **fields: object) -> None:
         setattr(world, name, value)
 
 
-_WHAT_HAPPENS: tuple[Callable[[World, random.Random], object], ...] = (
+_CHANGES: tuple[Callable[[World, random.Random], object], ...] = (
     lambda w, _: _limit(w, "1ms"),
     lambda w, _: _limit(w, "50ms"),
     lambda w, c: _edit(w, modes=c.choice([["Split"], ["Local"], ["Local", "Split"]])),
@@ -142,7 +142,7 @@ _WHAT_HAPPENS: tuple[Callable[[World, random.Random], object], ...] = (
 
 
 def _step(world: World) -> bool:
-    """One turn of everybody; whether anything happened."""
+    """Let every component take one step; return whether anything happened."""
     world.broken = {p.spec.revision for p in world.placements.values() if _is_bad(p)}
     busy = [world.turn() > 0, world.start(), world.load()]
     world.now += 1
@@ -155,19 +155,19 @@ def _is_bad(placement: Placement) -> bool:
 
 
 def _assert_consistent(world: World) -> None:
-    """What the parts of one status say never contradicts itself."""
+    """Assert that the parts of the status do not contradict each other."""
     status, suspended = world.mission.status, world.mission.spec.suspend
-    told = {c.type: c for c in status.conditions}
-    if not told:
+    conditions = {c.type: c for c in status.conditions}
+    if not conditions:
         return
-    ready, placed, degraded = told["Ready"], told["Placed"], told["Degraded"]
-    broken = {kind for kind in ("AccuracyMet", "LatencyMet", "EnergyMet") if told[kind].status == "False"}
+    ready, placed, degraded = conditions["Ready"], conditions["Placed"], conditions["Degraded"]
+    broken = {kind for kind in ("AccuracyMet", "LatencyMet", "EnergyMet") if conditions[kind].status == "False"}
     if ready.status != "True":
         assert (degraded.status, degraded.reason) == ("False", "NotServing")
     if degraded.reason == "AsPlanned":
         assert ready.status == "True"
         assert not broken & {"AccuracyMet", "LatencyMet"}, "these limits are Hard"
-        assert placed.status != "False" or placed.reason in _OF_THE_NEXT
+        assert placed.status != "False" or placed.reason in _REASONS_OF_THE_NEXT_REVISION
     if placed.reason == "Placed":
         assert placed.status == "True"
         assert status.active is not None
@@ -179,17 +179,17 @@ def _assert_consistent(world: World) -> None:
     assert (status.phase == "Degraded") <= (degraded.status == "True" and status.reason == degraded.reason)
     assert (status.phase in ("NotServing", "Unplaced", "Starting")) <= (ready.status == "False")
     for kind, margin in _margins(status.margins).items():
-        met = told[f"{kind.capitalize()}Met"]
+        met = conditions[f"{kind.capitalize()}Met"]
         if margin is not None and not margin.startswith("~"):
             assert met.status != "True" or not margin.startswith("-"), (met, margin)
             assert met.status != "False" or margin.startswith("-"), (met, margin)
         if met.reason in ("NoTelemetry", "TooFewSamples", "NoReading"):
             assert margin is None or margin.startswith("~")
-    sentences = [c.message for c in status.conditions if c.status == "False" and c.message]
-    assert len(sentences) == len(set(sentences)), "nothing is said twice"
+    messages = [c.message for c in status.conditions if c.status == "False" and c.message]
+    assert len(messages) == len(set(messages)), "no two conditions have the same message"
 
 
-_OF_THE_NEXT = {
+_REASONS_OF_THE_NEXT_REVISION = {
     "ArtifactInvalid", "LoadFailed", "ProgressDeadlineExceeded", "Moving", "Starting", "Suspended", "ChildRefused",
 }  # fmt: skip
 
@@ -199,7 +199,7 @@ def _margins(margins: object) -> dict[str, str | None]:
 
 
 def _settle(world: World, what: str) -> None:
-    """Time goes by until nothing happens for ten minutes, whatever the operator plans anew meanwhile."""
+    """Step until nothing has happened for ten minutes, though the operator may plan again meanwhile."""
     quiet = 0
     for _ in range(60):
         quiet = 0 if _step(world) else quiet + 1
@@ -210,7 +210,7 @@ def _settle(world: World, what: str) -> None:
     raise AssertionError(f"{what} does not settle: {world.last}")
 
 
-def _make_possible(world: World) -> None:
+def _make_feasible(world: World) -> None:
     _edit(world, suspend=False, modes=["Local", "Split"])
     _limit(world, "50ms")
     world.model, world.telemetry = model("c"), _telemetry(_GOOD, _GOOD)
@@ -220,24 +220,24 @@ def _make_possible(world: World) -> None:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_random_history__is_told_consistently_and_heals(seed: int) -> None:
-    chance = random.Random(seed)
+def test_random_history__has_consistent_status_and_recovers(seed: int) -> None:
+    rng = random.Random(seed)
     world = World(planner=_planner, remembers=True)
     world.mission = mission(objectives=_OBJECTIVES, egress={"input": "Site", "features": "Site"})
     happened = []
-    for _ in range(chance.randrange(3, 14)):
-        index = chance.randrange(len(_WHAT_HAPPENS))
+    for _ in range(rng.randrange(3, 14)):
+        index = rng.randrange(len(_CHANGES))
         happened.append(index)
-        _WHAT_HAPPENS[index](world, chance)
-        for _ in range(chance.randrange(12)):
+        _CHANGES[index](world, rng)
+        for _ in range(rng.randrange(12)):
             _step(world)
     if world.model is not None and world.model.spec.variants[0].artifacts[0] == artifact(_BAD):
-        world.model = model("a")  # else it is tried again for ever, more and more seldom
-    _settle(world, f"seed {seed} {happened}: a still world")
-    _make_possible(world)
-    _settle(world, f"seed {seed} {happened}: a world in which all is possible")
-    told = {c.type: (c.status, c.reason) for c in world.mission.status.conditions}
-    assert told == {
+        world.model = model("a")  # else it is retried for ever, with increasing delay
+    _settle(world, f"seed {seed} {happened}: the unchanged world")
+    _make_feasible(world)
+    _settle(world, f"seed {seed} {happened}: the world in which everything is feasible")
+    conditions = {c.type: (c.status, c.reason) for c in world.mission.status.conditions}
+    assert conditions == {
         "Ready": ("True", "Serving"), "Placed": ("True", "Placed"), "Degraded": ("False", "AsPlanned"),
         "AccuracyMet": ("True", "DeclaredFigure"), "LatencyMet": ("True", "WithinLimit"),
         "EnergyMet": ("True", "WithinLimit"),

@@ -1,4 +1,4 @@
-"""Early exits and codecs: the frontier against an enumeration in plain Python, and what a codec takes."""
+"""Early exits and codecs: the Pareto front against an enumeration in plain Python, and what a codec costs."""
 
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise, product
@@ -27,7 +27,7 @@ World = dict[str, Any]
 worlds = st.fixed_dictionaries(
     {
         "blocks": st.lists(st.tuples(st.integers(1, 200), st.integers(0, 40_000)), min_size=1, max_size=4),
-        # per cut: codec -> (elements that cross, work on each side, accuracy); None where nobody has measured it
+        # per cut: codec -> (elements that cross, work on each side, accuracy); None if it was not measured
         "codecs": st.lists(
             st.dictionaries(
                 st.sampled_from(["half", "tiny"]),
@@ -38,7 +38,7 @@ worlds = st.fixed_dictionaries(
             min_size=3,
             max_size=3,
         ),
-        # per cut: by how much the model answers otherwise there
+        # per cut: how far the outputs deviate if the model is cut there
         "deviations": st.lists(st.sampled_from([0.0, 0.0, 0.01, 0.04]), min_size=3, max_size=3),
         "exit": st.one_of(st.none(), st.tuples(st.integers(0, 3), st.integers(1, 30), st.sampled_from([0.60, 0.74]))),
         "gops": st.fixed_dictionaries({n: st.integers(1, 50) for n in _NODES}),
@@ -105,11 +105,11 @@ def _exit(world: World) -> Any:
     return (min(found[0], len(world["blocks"]) - 1), *found[1:]) if found else None
 
 
-Way = tuple[str, tuple[str, ...], tuple[str, ...]]
+Candidate = tuple[str, tuple[str, ...], tuple[str, ...]]
 """Exit, node of each block, codec of each block's input."""
 
 
-def _ways(world: World) -> list[Way]:
+def _candidates(world: World) -> list[Candidate]:
     found = []
     count = len(world["blocks"])
     chains = [("", count)] + ([("early", _exit(world)[0] + 2)] if world["exit"] else [])
@@ -133,7 +133,7 @@ def _ways(world: World) -> list[Way]:
 
 @dataclass(frozen=True)
 class Figures:
-    """accuracy: None where nobody has measured a codec on the way; stages: seconds of each."""
+    """accuracy: None if a codec of the candidate was not measured; stages: seconds of each."""
 
     mean: float
     tail: float
@@ -142,8 +142,8 @@ class Figures:
     stages: tuple[float, ...]
 
 
-def _follow(world: World, way: Way) -> Figures:
-    exit_, places, codecs = way
+def _evaluate(world: World, candidate: Candidate) -> Figures:
+    exit_, places, codecs = candidate
     work = [mop for mop, _ in world["blocks"]]
     work = [*work[: _exit(world)[0] + 1], _exit(world)[1]] if exit_ else work
     base = _exit(world)[2] if exit_ else _BASE
@@ -179,17 +179,17 @@ def _follow(world: World, way: Way) -> Figures:
 
 @settings(max_examples=60, deadline=None)
 @given(world=worlds)
-def test_frontier__holds_every_way_that_no_other_beats(world: World) -> None:
+def test_pareto_front__contains_every_plan_that_no_other_dominates(world: World) -> None:
     world = {**world, "rate": 0.001, "accuracy": (60, False)}
-    all_figures = [_follow(world, way) for way in _ways(world)]
+    all_figures = [_evaluate(world, candidate) for candidate in _candidates(world)]
     figures = {_rounded(f.tail, f.energy, -f.accuracy) for f in all_figures if f.accuracy is not None}
-    want = {f for f in figures if not any(_beats(other, f) for other in figures)}
+    want = {f for f in figures if not any(_dominates(other, f) for other in figures)}
     points = pareto_front(_snapshot(world), "default/watch").plans
     found = {_rounded(p.latency.value, p.energy.value, -p.accuracy.value) for p in points if p.accuracy}
     assert found == want
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     pairs = list(zip(one, other, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
@@ -198,8 +198,8 @@ def _rounded(*figures: float) -> tuple[float, ...]:
     return tuple(round(f, 8) for f in figures)
 
 
-def test_codec__takes_the_link_no_longer_than_its_bytes_and_the_rate_no_less_than_its_sides() -> None:
-    """Ten megaoperations take each processor 10 ms, a hundred numbers and the answer take the link 3.52 ms."""
+def test_codec_time__limits_the_rate_and_does_not_occupy_the_link() -> None:
+    """10 MOP take 10 ms on each processor; 100 numbers and the response take 3.52 ms on the link."""
     chain = [block("a", mop=1, cut=10_000), block("b", mop=1, cut=None)]
     chain[0]["cut"]["codecs"] = [codec("half", elements=100, mop=10, accuracy=None)]
     found = snapshot(
@@ -216,8 +216,8 @@ def test_codec__takes_the_link_no_longer_than_its_bytes_and_the_rate_no_less_tha
     assert verdict.plan.rate.value == pytest.approx(100)
 
 
-def test_codec__spends_of_the_power_cap_of_both_nodes() -> None:
-    """Ten megaoperations take each processor 10 ms at 2 W, ten times a second: 0.2 W beside the 0.02 W of its block."""
+def test_codec_energy__counts_against_the_power_caps_of_both_nodes() -> None:
+    """10 MOP take 10 ms at 2 W on each processor, ten times a second: 0.2 W, in addition to 0.02 W of its block."""
     chain = [block("a", mop=1, cut=10_000), block("b", mop=1, cut=None)]
     chain[0]["cut"]["codecs"] = [codec("half", elements=100, mop=10, accuracy=None)]
     spec = {"modes": ["Split"], "egress": {"input": "Device", "features": "Any"}, "demand": {"rate": "10/s"}}
@@ -240,8 +240,8 @@ def test_codec__spends_of_the_power_cap_of_both_nodes() -> None:
         assert served(node, "210mW") == [False, False]
 
 
-def test_prices_of_resources__charge_a_codec_nothing_for_the_accuracy_it_costs() -> None:
-    """Two plans that differ only in a codec take the same of every unit, so they have the same price."""
+def test_resource_prices__ignore_the_accuracy_loss_of_a_codec() -> None:
+    """Two plans that differ only in a codec use every unit for the same time, so they have the same price."""
     chain = [block("a", mop=1, cut=10_000), block("b", mop=1, cut=None)]
     chain[0]["cut"]["codecs"] = [codec("half", elements=100, mop=10, accuracy=75)]
     row = {"metric": "top-1", "dataset": "d", "atLeast": "60%", "enforcement": "Soft"}

@@ -1,4 +1,4 @@
-"""The first filter: what may not match between a variant and a unit has its own code, and says what there is."""
+"""Compatibility of variants with units: each incompatibility has its own code and names what the unit provides."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ BLOCKS = [block("a", mop=100, cut=None)]
 
 
 def _profile(unit: dict[str, Any] | None = None, **spec: Any) -> DeviceProfile:
-    """A unit of ONNX Runtime 1.17 on QNN, under Linux, with the feature LLM and an int8 peak; with changes to it."""
+    """Return a profile with ONNX Runtime 1.17 on QNN, Linux, the feature LLM and an int8 peak, with changes."""
     plain = {
         "name": "npu",
         "type": "NPU",
@@ -45,7 +45,7 @@ def _runtime(**changes: Any) -> dict[str, Any]:
     return {"runtimes": [{"name": "onnxruntime", "version": "1.17", "formats": ["onnx"]} | changes]}
 
 
-def test_variant_that_matches_in_everything__has_no_mismatch() -> None:
+def test_matching_variant__has_no_incompatibility() -> None:
     needs = {"version": ">=1.17,<2", "providers": ["QNNExecutionProvider"], "features": ["LLM"], "os": "Linux"}
     assert find_incompatibility(_variant(needs), _unit()) is None
 
@@ -87,7 +87,7 @@ def test_variant_that_matches_in_everything__has_no_mismatch() -> None:
         ),
     ],
 )
-def test_one_mismatch__has_its_own_code_and_says_what_there_is(
+def test_incompatibility__has_its_own_code_and_names_what_is_provided(
     requires: dict[str, Any], unit: dict[str, Any], code: str, what: str
 ) -> None:
     assert find_incompatibility(_variant(requires), _unit(unit)) == Incompatibility(code, what)
@@ -102,13 +102,13 @@ def test_back_end_of_an_npu__is_not_satisfied_by_the_same_runtime_on_the_cpu() -
     )
 
 
-def test_slot__is_given_the_required_back_end_alone() -> None:
+def test_slot__gets_only_the_required_back_end() -> None:
     unit = _unit(_runtime(providers=["CUDAExecutionProvider", "QNNExecutionProvider"]))
     assert unit.providers(_variant({"providers": ["QNNExecutionProvider"]})) == ("QNNExecutionProvider",)
     assert unit.providers(_variant()) == ("CUDAExecutionProvider", "QNNExecutionProvider")
 
 
-def test_device_whose_operating_system_nobody_states__satisfies_no_required_one() -> None:
+def test_device_of_unknown_operating_system__satisfies_no_required_one() -> None:
     mismatch = find_incompatibility(_variant({"os": "Linux"}), _unit(os=[]))
     assert mismatch == Incompatibility(
         "OsUnsupported", "requires operating system Linux, the device runs an unknown one"
@@ -135,11 +135,11 @@ def test_device_whose_operating_system_nobody_states__satisfies_no_required_one(
         (">=5", "<5", "Above"),
     ],
 )
-def test_version__lies_in_the_range_or_not_or_nobody_knows(installed: str, required: str, fit: str) -> None:
+def test_version__is_inside_below_or_above_the_range_or_unknown(installed: str, required: str, fit: str) -> None:
     assert match_version(installed, required) == fit
 
 
-def test_variant_that_runs_nowhere__is_told_what_is_missing_where() -> None:
+def test_variant_without_a_compatible_unit__is_rejected_with_the_reason() -> None:
     net = model(variant("v", BLOCKS, precision="int8") | {"requires": {"runtime": "onnxruntime", "version": ">=1.18"}})
     verdict = plan(snapshot(profiles={"drone": _profile()}, missions=[mission()], net=net), "default/watch")
     assert isinstance(verdict, Infeasible)
@@ -151,8 +151,8 @@ def test_variant_that_runs_nowhere__is_told_what_is_missing_where() -> None:
     )
 
 
-def test_fallback__is_no_variant_that_the_entrys_unit_cannot_run() -> None:
-    """The whole needs a back end that only the edge has: there is no spare at home, and the plan stands without it."""
+def test_fallback__is_none_if_the_unit_of_the_entry_cannot_run_the_variant() -> None:
+    """The model needs a back end that only the edge has: the input node has no fallback, the plan is still feasible."""
     needs = {"requires": {"runtime": "onnxruntime", "providers": ["QNNExecutionProvider"]}}
 
     world = snapshot(
@@ -166,7 +166,7 @@ def test_fallback__is_no_variant_that_the_entrys_unit_cannot_run() -> None:
     assert (verdict.plan.mode, verdict.plan.fallback) == ("Remote", None)
 
 
-def test_model_larger_than_the_chip__is_refused_with_both_sizes() -> None:
+def test_model_larger_than_the_chip__is_rejected_with_both_sizes() -> None:
     chip = [{"kind": "OnChip", "size": "20Mi", "basis": "Claimed"}]
     net = model(variant("v", [block("a", mop=100, cut=None, parameters="24Mi")], precision="int8"))
     world = snapshot(profiles={"drone": _profile({"memory": chip})}, missions=[mission()], net=net)
@@ -176,7 +176,7 @@ def test_model_larger_than_the_chip__is_refused_with_both_sizes() -> None:
     assert "v [0..0]: requires 25Mi, 20Mi is available" in verdict.blockers[0].message
 
 
-def test_memory_of_its_own__counts_before_what_is_on_the_chip() -> None:
+def test_dedicated_memory__takes_precedence_over_on_chip_memory() -> None:
     rows = [
         {"kind": "OnChip", "size": "20Mi", "basis": "Datasheet"},
         {"kind": "Dedicated", "size": "4Gi", "basis": "Claimed"},

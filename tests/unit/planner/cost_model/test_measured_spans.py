@@ -1,4 +1,4 @@
-"""What ModelProfiles say of spans: whose word counts, and that a plan tells whose it is."""
+"""Measured spans of ModelProfiles: which profile takes precedence, and the basis and source that a plan states."""
 
 from dataclasses import replace
 from itertools import permutations
@@ -32,7 +32,7 @@ def _compute(*profiles: ModelProfile, correction: Estimate | None = None) -> Est
     return verdict.plan.partitions[0].compute
 
 
-def test_several_profiles_of_a_span__the_strongest_basis_counts_then_the_name_whatever_the_order() -> None:
+def test_profiles_of_the_same_span__are_chosen_by_strongest_basis_then_name_in_any_order() -> None:
     stated = [_profile("c", "50ms", basis="Claimed"), _profile("a", "5ms"), _profile("b", "7ms")]
     assert {_compute(*order).value for order in permutations(stated)} == {0.005}
 
@@ -44,13 +44,13 @@ def test_figure_of_a_profile__keeps_its_basis(basis: str) -> None:
     assert figure.source.startswith(f"{basis.lower()} span")
 
 
-def test_profile_of_another_runtime__says_nothing() -> None:
+def test_profile_of_another_runtime__is_ignored() -> None:
     figure = _compute(_profile("a", "5ms", runtime="tflite"))
     assert str(figure.basis) == "Modelled"
 
 
 @pytest.mark.parametrize("profiles", [[], [_profile("a", "20ms", p95="21ms")]])
-def test_what_slots_tell_of_their_spread__counts_in_place_of_what_was_assumed_or_profiled(
+def test_spread_reported_by_slots__replaces_the_default_and_the_profiled_one(
     profiles: list[ModelProfile],
 ) -> None:
     figure = _compute(*profiles, correction=Estimate(1.5, 0.3))
@@ -58,7 +58,7 @@ def test_what_slots_tell_of_their_spread__counts_in_place_of_what_was_assumed_or
     assert figure.sigma == pytest.approx(0.2 * figure.value)
 
 
-def test_correction_without_a_spread__leaves_the_profile_its_own() -> None:
+def test_correction_without_a_spread__keeps_that_of_the_profile() -> None:
     figure = _compute(_profile("a", "20ms", p95="21.645ms"), correction=Estimate(1.5))
     assert figure.sigma / figure.value == pytest.approx(0.05, rel=0.02)
 
@@ -69,12 +69,12 @@ def test_long_tail__puts_the_mean_above_the_median_and_keeps_the_p95() -> None:
     assert figure.value + 1.645 * figure.sigma == pytest.approx(0.020)
 
 
-def test_tail_beyond_all_measure__has_a_mean_at_most_there() -> None:
+def test_extreme_tail__has_a_mean_of_at_most_the_p95() -> None:
     figure = _compute(_profile("a", "0.05ms", p95="50ms"))
     assert (figure.value, figure.sigma) == (0.05, 0.0)
 
 
-def test_span_beside_a_measured_whole__spreads_as_the_whole_does() -> None:
+def test_span_of_a_measured_whole_model__has_the_relative_spread_of_the_whole() -> None:
     net = model(variant("fp32", [block("a", mop=50, cut=100), block("b", mop=50, cut=None)]))
     found = snapshot(profiles={"drone": profile("p")}, missions=[mission()], net=net)
     span = {"blocks": ["a", "b"], "latency": {"p50": "20ms", "p95": "40ms"}, "samples": 10, "basis": "Measured"}

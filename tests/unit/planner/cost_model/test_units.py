@@ -1,4 +1,4 @@
-"""Rules that follow from hardware: turns on a reconfigurable unit, analogue tolerance, sparsity, power modes, taste."""
+"""Rules that follow from hardware: reconfiguration, analogue tolerance, sparsity, power modes, preferences."""
 
 from dataclasses import replace
 from typing import Any
@@ -43,13 +43,13 @@ def _chosen(world: Snapshot, name: str = "watch") -> Plan:
     return verdict.plan
 
 
-def _refused(world: Snapshot, name: str = "watch") -> Infeasible:
+def _infeasible(world: Snapshot, name: str = "watch") -> Infeasible:
     verdict = plan(world, f"default/{name}")
     assert isinstance(verdict, Infeasible), verdict
     return verdict
 
 
-# ------------------------------------------------------------------------------------------------ turns
+# ------------------------------------------------------------------------------------------------ reconfiguration
 
 
 def _reconfigurable(time: str | None, *, gops: int = 10) -> DeviceProfile:
@@ -67,14 +67,14 @@ def _other_model() -> Model:
 
 
 def _two_models(hardware: DeviceProfile, *missions: Mission, **profiles: DeviceProfile) -> Snapshot:
-    """`drone` has the hardware; the model of each mission is 10 ms of work at 10 GOPS."""
+    """Return a snapshot where `drone` has this hardware; the model of each mission takes 10 ms at 10 GOPS."""
     links = [link("drone", name, "1Gbit/s") for name in profiles]
     world = snapshot(profiles={"drone": hardware} | profiles, missions=list(missions), net=NET, links=links)
     return replace(world, models=world.models | {"default/other": _other_model()})
 
 
 def _hold(world: Snapshot, name: str) -> Snapshot:
-    """The world in which this mission already has its plan."""
+    """Return the snapshot in which this mission already has its plan."""
     return replace(world, current_plans={**world.current_plans, f"default/{name}": _chosen(world, name)})
 
 
@@ -84,7 +84,7 @@ def _mission(name: str, net: str, at_most: str, rate: str = "1/s") -> Mission:
     )
 
 
-def test_two_models_in_turns__pay_the_reconfiguration_in_mean_tail_energy_and_rate() -> None:
+def test_alternating_models__pay_for_reconfiguration_in_mean_tail_energy_and_rate() -> None:
     first, second = _mission("first", "net", "1s"), _mission("second", "other", "1s")
     world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
     alone, (part,) = world.current_plans["default/first"], _chosen(world, "second").partitions
@@ -94,7 +94,7 @@ def test_two_models_in_turns__pay_the_reconfiguration_in_mean_tail_energy_and_ra
     assert part.nominal == pytest.approx(alone.partitions[0].nominal)
     taken = _chosen(world, "second")
     assert taken.latency.value > alone.latency.value + 0.2
-    others = 1.0 * (alone.partitions[0].compute.value + 0.2)  # a share of the time, once the first takes turns, too
+    others = 1.0 * (alone.partitions[0].compute.value + 0.2)  # share of the time, with reconfiguration of the first
     assert taken.rate.value == pytest.approx((1 - others) / part.compute.value)
 
 
@@ -104,35 +104,35 @@ def test_same_model_of_another_mission__needs_no_reconfiguration() -> None:
     assert _chosen(world, "second").partitions[0].turn == 0
 
 
-def test_reconfiguration_of_200ms__is_not_taken_under_a_limit_of_100ms() -> None:
+def test_reconfiguration_of_200ms__is_rejected_under_a_limit_of_100ms() -> None:
     first, second = _mission("first", "net", "1s"), _mission("second", "other", "100ms")
     elsewhere = _hold(_two_models(_reconfigurable("200ms"), first, second, spare=profile("spare", gops=5)), "first")
     assert [p.node for p in _chosen(elsewhere, "second").partitions] == ["spare"]
     alone = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
-    held, late = _refused(alone, "second").blockers
+    held, late = _infeasible(alone, "second").blockers
     assert (held.code, late.code) == ("UnitOccupied", "LatencyTooTight")
     assert "reserved by default/first" in held.message
     assert "exceeds the limit 100ms" in late.message
 
 
-def test_mission_that_came_first__is_not_made_late_by_another_model() -> None:
-    """The second could wait for the reconfiguration; the first could not."""
+def test_existing_mission__is_not_made_late_by_another_model() -> None:
+    """The second mission could wait for the reconfiguration, the first could not."""
     first, second = _mission("first", "net", "100ms"), _mission("second", "other", "1s")
     world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
-    blocker = _refused(world, "second").blockers[0]
+    blocker = _infeasible(world, "second").blockers[0]
     assert (blocker.code, blocker.retry) == ("ReconfigurationTooSlow", "CannotNow")
     assert "takes 200ms, the mission on the unit has 89.2ms to spare" in blocker.message
 
 
-def test_mission_that_came_first__keeps_its_rate() -> None:
+def test_existing_mission__keeps_its_rate() -> None:
     first, second = _mission("first", "net", "1s", rate="20/s"), _mission("second", "other", "1s")
     world = _hold(_two_models(_reconfigurable("200ms"), first, second), "first")
-    blocker = _refused(world, "second").blockers[0]
+    blocker = _infeasible(world, "second").blockers[0]
     assert blocker.code == "ReconfigurationTooSlow"
     assert "the request rate on the unit leaves no time for it" in blocker.message
 
 
-def test_missions_that_take_turns__both_keep_their_plans_when_planned_again() -> None:
+def test_alternating_missions__both_keep_their_plans_when_planned_again() -> None:
     first, second = _mission("first", "net", "1s"), _mission("second", "other", "400ms")
     world = _hold(_hold(_two_models(_reconfigurable("200ms"), first, second), "first"), "second")
     again = _hold(world, "first")
@@ -140,22 +140,22 @@ def test_missions_that_take_turns__both_keep_their_plans_when_planned_again() ->
     assert _chosen(again, "second").partitions[0].turn == pytest.approx(0.2)
 
 
-def test_turn_and_waiting__are_borne_together_or_not_at_all() -> None:
-    """A turn of 100 ms alone would be borne, and so would waiting behind the second: not both."""
+def test_reconfiguration_and_wait__must_fit_the_limit_together() -> None:
+    """A reconfiguration of 100 ms alone would fit, and so would the wait for the second mission, but not both."""
     first, second = _mission("first", "net", "160ms", rate="3/s"), _mission("second", "other", "2s", rate="3/s")
     world = _hold(_two_models(_reconfigurable("100ms", gops=10), first, second), "first")
-    assert _refused(world, "second").blockers[0].code == "UnitOccupied"
+    assert _infeasible(world, "second").blockers[0].code == "UnitOccupied"
     patient = _two_models(_reconfigurable("100ms", gops=10), _mission("first", "net", "900ms", rate="3/s"), second)
     both = _hold(_hold(patient, "first"), "second")
     before = both.current_plans["default/second"]
     again = _hold(_hold(both, "first"), "second").current_plans["default/second"]
-    assert again.latency.value == pytest.approx(before.latency.value)  # that the first would pay, too, was known
+    assert again.latency.value == pytest.approx(before.latency.value)  # includes the reconfiguration of the first
 
 
-def test_unknown_reconfiguration_time__means_no_turns() -> None:
+def test_unknown_reconfiguration_time__excludes_alternating_models() -> None:
     first, second = _mission("first", "net", "1s"), _mission("second", "other", "1s")
     world = _hold(_two_models(_reconfigurable(None), first, second), "first")
-    assert _refused(world, "second").blockers[0].code == "ReconfigurationUnknown"
+    assert _infeasible(world, "second").blockers[0].code == "ReconfigurationUnknown"
 
 
 @settings(max_examples=150, deadline=None)
@@ -164,10 +164,10 @@ def test_unknown_reconfiguration_time__means_no_turns() -> None:
     rates=st.lists(st.integers(1, 6), min_size=4, max_size=4),
     time=st.integers(1, 300),
 )
-def test_missions_of_a_fleet__keep_their_limits_when_all_of_them_take_turns(
+def test_missions_of_a_fleet__keep_their_limits_when_their_models_alternate(
     limits: list[int], rates: list[int], time: int
 ) -> None:
-    """With all the others in place nobody is late, by reconfiguration, by waiting or by both."""
+    """With all missions in place none is late, through reconfiguration, waiting or both."""
     missions = [
         _mission(f"m{i}", ("net", "other")[i % 2], f"{limit}ms", rate=f"{rates[i]}/s") for i, limit in enumerate(limits)
     ]
@@ -195,8 +195,8 @@ def _floor(at_least: str, enforcement: str = "Hard", **spec: Any) -> Mission:
     return mission(objectives={"accuracy": accuracy, "latency": {"atMost": "100ms"}}, **spec)
 
 
-def _beside_digital(tolerance: str | None, wanted: Mission) -> Snapshot:
-    """A quick analogue unit where the data is born, a slower digital one beside it; the model reaches 76 %."""
+def _analog_and_digital(tolerance: str | None, wanted: Mission) -> Snapshot:
+    """Return a fast analogue unit on the input node and a slower digital one on the edge; the model reaches 76 %."""
     return snapshot(
         profiles={"drone": _analog(tolerance), "edge": profile("digital", gops=10)},
         missions=[wanted],
@@ -208,10 +208,10 @@ def _beside_digital(tolerance: str | None, wanted: Mission) -> Snapshot:
 @pytest.mark.parametrize(
     ("tolerance", "floor", "want"), [("2%", "74%", "drone"), ("2%", "74.5%", "edge"), (None, "1%", "edge")]
 )
-def test_hard_accuracy__excludes_the_analogue_unit_that_might_miss_it(
+def test_hard_accuracy__excludes_the_analogue_unit_that_might_violate_it(
     tolerance: str | None, floor: str, want: str
 ) -> None:
-    assert [p.node for p in _chosen(_beside_digital(tolerance, _floor(floor))).partitions] == [want]
+    assert [p.node for p in _chosen(_analog_and_digital(tolerance, _floor(floor))).partitions] == [want]
 
 
 @pytest.mark.parametrize(
@@ -221,21 +221,19 @@ def test_hard_accuracy__excludes_the_analogue_unit_that_might_miss_it(
         (None, "AccuracyToleranceUnknown", "without a declared accuracy tolerance"),
     ],
 )
-def test_mission_without_tolerance__is_told_that_analogue_is_excluded(
-    tolerance: str | None, code: str, words: str
-) -> None:
+def test_excluded_analogue_unit__is_reported_with_the_reason(tolerance: str | None, code: str, words: str) -> None:
     world = snapshot(
         profiles={"drone": _analog(tolerance)},
         missions=[_floor("76%")],
         net=model(variant("v", BLOCKS, accuracy="76%")),
     )
-    blocker = _refused(world).blockers[0]
+    blocker = _infeasible(world).blockers[0]
     assert blocker.code == code
     assert words in blocker.message
 
 
-def test_planned_accuracy__is_lower_by_the_tolerance_and_of_the_weaker_basis() -> None:
-    accuracy = _chosen(_beside_digital("2%", _floor("70%"))).accuracy
+def test_planned_accuracy__is_reduced_by_the_tolerance_and_has_the_weaker_basis() -> None:
+    accuracy = _chosen(_analog_and_digital("2%", _floor("70%"))).accuracy
     assert accuracy is not None
     assert (accuracy.value, accuracy.basis) == (pytest.approx(0.74), "Claimed")
 
@@ -243,7 +241,7 @@ def test_planned_accuracy__is_lower_by_the_tolerance_and_of_the_weaker_basis() -
 @pytest.mark.parametrize(("weights", "want"), [((100, 1, 0), "edge"), ((1, 100, 0), "drone")])
 def test_soft_accuracy__weighs_the_tolerance_against_speed(weights: tuple[int, int, int], want: str) -> None:
     preference = {"weights": dict(zip(("accuracy", "latency", "energy"), weights, strict=True))}
-    world = _beside_digital("2%", _floor("70%", "Soft", preference=preference))
+    world = _analog_and_digital("2%", _floor("70%", "Soft", preference=preference))
     assert [p.node for p in _chosen(world).partitions] == [want]
 
 
@@ -257,7 +255,7 @@ def test_unknown_tolerance__makes_a_soft_accuracy_unknown() -> None:
 
 
 def _coded(floor: str, tolerance: str) -> Snapshot:
-    """Frames stay with a slow drone; beyond a slow link is a quick unit. The codec loses one point of 76 %."""
+    """Return a slow drone that keeps the input, and a fast unit over a slow link; the codec loses one point."""
     side = {"uri": f"oci://r/c@{OTHER}", "digest": OTHER, "format": "onnx", "size": "1Ki"}
     shape = {"size": "400", "tensors": [{"name": "code", "datatype": "FP32", "shape": [1, 100]}]}
     figure = {"metric": "top-1", "dataset": "d", "value": "75%", "basis": "Measured"}
@@ -273,12 +271,12 @@ def _coded(floor: str, tolerance: str) -> Snapshot:
 
 
 def test_codec_and_analogue_unit__together_keep_the_floor() -> None:
-    """Each alone leaves the floor where it is, both together do not."""
+    """Either loss alone keeps the floor, both together do not."""
     assert _chosen(_coded("74%", "1%")).accuracy == Estimate(
         pytest.approx(0.74), 0.0, Basis.CLAIMED, "Model, variant v, less the tolerance of an analogue unit"
     )
     assert _chosen(_coded("74.5%", "0%")).partitions[-1].codec is not None
-    blocker = _refused(_coded("74.5%", "1%")).blockers[0]
+    blocker = _infeasible(_coded("74.5%", "1%")).blockers[0]
     assert blocker.code == "AccuracyTooHigh"
     assert "accuracy 74% is below the floor 74.5%" in blocker.message
 
@@ -287,7 +285,7 @@ _THREE = [block(name, mop=100, cut=100 if name != "c" else None) for name in "ab
 
 
 def _written(**writing: str) -> DeviceProfile:
-    """An analogue unit that draws a tenth of what the others do; 3 MiB of weights are written into it."""
+    """Return an analogue unit with a tenth of the power of the others; 3 MiB of weights are written into it."""
     rows = [writing | {"basis": "Claimed"}] if writing else []
     return _with(profile("analog", gops=10, watts="200mW"), features=["Analog"], weightWriting=rows)
 
@@ -324,13 +322,13 @@ def test_split_over_analogue_and_digital__pays_for_the_weights_of_the_analogue_p
         assert part.energy.value == pytest.approx(watts * part.compute.value + owed)
 
 
-def test_unknown_writing__is_unknown_energy_for_who_updates_and_nothing_for_others() -> None:
+def test_unknown_write_energy__makes_the_energy_unknown_for_updated_models_only() -> None:
     assert _chosen(_updated(_written(), None, hard=True)).energy.basis is not Basis.UNKNOWN
     assert _chosen(_updated(_written(throughput="1MB/s"), "168h")).energy.basis is Basis.UNKNOWN
-    assert _refused(_updated(_written(throughput="1MB/s"), "168h", hard=True)).blockers[0].code == "EnergyTooTight"
+    assert _infeasible(_updated(_written(throughput="1MB/s"), "168h", hard=True)).blockers[0].code == "EnergyTooTight"
 
 
-def test_change_to_an_analogue_unit__takes_as_long_as_its_weights_are_written() -> None:
+def test_move_to_an_analogue_unit__includes_the_time_to_write_its_weights() -> None:
     slow, quick = (_chosen(_updated(_written(throughput=speed), None)).switching for speed in ("1MB/s", "10MB/s"))
     assert slow is not None
     assert quick is not None
@@ -341,17 +339,17 @@ def test_change_to_an_analogue_unit__takes_as_long_as_its_weights_are_written() 
 @settings(max_examples=60, deadline=None)
 @given(
     gops=st.lists(st.integers(1, 30), min_size=4, max_size=4),
-    room=st.lists(st.sampled_from([3, 5, 20]), min_size=4, max_size=4),
+    memory_mib=st.lists(st.sampled_from([3, 5, 20]), min_size=4, max_size=4),
     misses=st.lists(st.sampled_from([0, 1, 4]), min_size=4, max_size=4),
     weights=st.tuples(st.integers(0, 5), st.integers(1, 5)),
 )
-def test_plan_over_analogue_units__is_as_good_as_the_best_without_any_of_them(
-    gops: list[int], room: list[int], misses: list[int], weights: tuple[int, int]
+def test_plan_over_analogue_units__is_no_worse_than_without_some_of_them(
+    gops: list[int], memory_mib: list[int], misses: list[int], weights: tuple[int, int]
 ) -> None:
     names = ("drone", "east", "north", "south")
     profiles = {
         name: _with(
-            profile(f"p-{name}", gops=gops[i], memory=f"{room[i]}Mi"),
+            profile(f"p-{name}", gops=gops[i], memory=f"{memory_mib[i]}Mi"),
             accuracyTolerance=[{"value": f"{misses[i]}%", "basis": "Claimed"}],
         )
         for i, name in enumerate(names)
@@ -397,7 +395,7 @@ def test_sparse_peak__counts_for_variants_of_that_sparsity_only(sparsity: str, r
     assert speed.value == pytest.approx(rate)
 
 
-def test_unit_with_a_sparse_peak_alone__runs_no_dense_variant() -> None:
+def test_unit_with_only_a_sparse_peak__runs_no_dense_variant() -> None:
     unit = _peaks(("2:4", "200GOPS"))
     assert find_incompatibility(_sparse("2:4"), unit) is None
     assert find_incompatibility(_sparse("Dense"), unit) is not None
@@ -407,8 +405,8 @@ def test_unit_with_a_sparse_peak_alone__runs_no_dense_variant() -> None:
 # ------------------------------------------------------------------------------------------------ memory
 
 
-def test_bandwidth__is_that_of_the_memory_that_models_live_in() -> None:
-    """Not that of the chip's own, which is stated first and holds no model where there is other memory."""
+def test_bandwidth__is_that_of_the_memory_that_holds_the_model() -> None:
+    """Not that of the on-chip memory, which is listed first and holds no model if there is other memory."""
     chip = {"kind": "OnChip", "size": "4Mi", "bandwidth": "800GB/s", "basis": "Measured"}
     own = {"kind": "Dedicated", "size": "8Gi", "basis": "Claimed"}
     quick = {"kind": "Dedicated", "bandwidth": "17GB/s", "basis": "Claimed"}
@@ -427,8 +425,8 @@ def _in_mode(made: DeviceProfile, mode: str) -> UnitFacts:
     return list_units(replace(world, devices={"drone": Device.model_validate(body)}))[0]
 
 
-def test_power_mode__chooses_the_figures_that_hold_in_it() -> None:
-    """A weaker basis of the right mode counts before a stronger one of any."""
+def test_power_mode__selects_the_figures_of_that_mode() -> None:
+    """A figure of the active mode takes precedence over one of any mode, even with a weaker basis."""
     made = _with(
         profile("board"),
         peak=[
@@ -453,11 +451,11 @@ def test_power_mode__chooses_the_figures_that_hold_in_it() -> None:
         assert unit.memory == 8 * 1024**3
 
 
-# ------------------------------------------------------------------------------------------------ taste
+# ------------------------------------------------------------------------------------------------ preferences
 
 
 def _twins(**changes: dict[str, Any]) -> dict[str, DeviceProfile]:
-    """Equal in every figure; with changes to the profile of each."""
+    """Return profiles that are equal in every figure, with changes to each."""
     return {
         name: _with(
             profile(f"p-{name}"), spec=changes.get(name, {}).get("spec"), **changes.get(name, {}).get("unit", {})
@@ -480,12 +478,12 @@ def _remote(preference: dict[str, Any], **changes: dict[str, Any]) -> Snapshot:
         ({"cheaper": True}, {"spec": {"price": [{"value": "70USD", "basis": "Claimed"}]}}),
     ],
 )
-def test_preferred_hardware__is_taken_among_equals(preference: dict[str, Any], south: dict[str, Any]) -> None:
+def test_preferred_hardware__is_chosen_among_equal_units(preference: dict[str, Any], south: dict[str, Any]) -> None:
     assert _chosen(_remote({}, south=south)).partitions[0].node == "north"  # by name
     assert _chosen(_remote(preference, south=south)).partitions[0].node == "south"
 
 
-def test_cheaper_hardware__wins_only_where_that_is_wished_for() -> None:
+def test_cheaper_hardware__is_chosen_only_if_requested() -> None:
     prices = {
         "north": {"spec": {"price": [{"value": "99USD", "basis": "Claimed"}]}},
         "south": {"spec": {"price": [{"value": "70USD", "basis": "Claimed"}]}},
@@ -508,7 +506,7 @@ def test_cheaper_hardware__wins_only_where_that_is_wished_for() -> None:
         }
     ),
 )
-def test_preference__never_changes_what_is_feasible_nor_how_good_the_plan_is(
+def test_hardware_preference__changes_neither_feasibility_nor_objective(
     gops: list[int], offers: list[tuple[str, ...]], prices: list[int | None], limit: int, wanted: dict[str, Any]
 ) -> None:
     names = ("drone", "north", "south")
@@ -526,8 +524,8 @@ def test_preference__never_changes_what_is_feasible_nor_how_good_the_plan_is(
     links = [link("drone", name, "1Gbit/s") for name in names[1:]]
     found = []
     for preference in ({}, wanted):
-        asked = mission(preference=preference, objectives={"latency": {"atMost": f"{limit}ms"}})
-        found.append(plan(snapshot(profiles=profiles, missions=[asked], net=NET, links=links), "default/watch"))
+        requested = mission(preference=preference, objectives={"latency": {"atMost": f"{limit}ms"}})
+        found.append(plan(snapshot(profiles=profiles, missions=[requested], net=NET, links=links), "default/watch"))
     without, with_it = found
     assert type(without) is type(with_it)
     if isinstance(without, Feasible):
@@ -549,15 +547,15 @@ def test_preference__never_changes_what_is_feasible_nor_how_good_the_plan_is(
 def test_unknown_power__never_ranks_above_a_known_figure_inside_a_soft_limit(
     quick: int, milliwatts: int, limit: int, allowed: int, preset: str
 ) -> None:
-    """However quick the silent unit is, and however little the known one leaves of what is wished for."""
+    """However fast the unit of unknown power is, and however close to its limit the known one comes."""
     energy = {"perInference": f"{allowed}mJ", "enforcement": "Soft"}
-    asked = mission(objectives={"energy": energy, "latency": {"atMost": f"{limit}ms"}}, preference={"preset": preset})
+    objectives = {"energy": energy, "latency": {"atMost": f"{limit}ms"}}
     world = snapshot(
         profiles={
             "drone": profile("silent", gops=quick, watts=None),
             "edge": profile("known", gops=10, watts=f"{milliwatts}mW"),
         },
-        missions=[asked],
+        missions=[mission(objectives=objectives, preference={"preset": preset})],
         net=NET,
         links=[link("drone", "edge", "1Gbit/s")],
     )
@@ -576,7 +574,7 @@ def _serves(world: Snapshot, node: str) -> bool:
 
 
 def _catalogued(*names: str) -> Snapshot:
-    """One node for each product of the catalogue, each declared with it; `drone` is the first."""
+    """Return a snapshot with one node for each of these products of the catalogue; `drone` is the first."""
     profiles = load([CATALOGUE]).of(DeviceProfile)
     nodes = ("drone", *(f"n{i}" for i in range(1, len(names))))
     world = snapshot(profiles={}, missions=[], net=NET, links=[link(nodes[0], node, "1Gbit/s") for node in nodes[1:]])
@@ -595,7 +593,7 @@ def _hef(precision: str, features: list[str]) -> Model:
     return Model.model_validate(model(body).to_api() | {"metadata": meta("net", "default")})
 
 
-def test_small_language_model__lands_on_hailo_10h_and_never_on_hailo_8() -> None:
+def test_small_language_model__is_placed_on_hailo_10h_and_not_on_hailo_8() -> None:
     world = replace(_catalogued("hailo-8", "hailo-10h"), models={"default/net": _hef("int8", ["LLM"])})
     world = replace(world, missions={"default/watch": mission()})
     verdict = plan(world, "default/watch")
@@ -623,7 +621,7 @@ def test_int4__runs_only_where_int4_is_declared(name: str, runtime: str, format_
     assert (mismatch.code if mismatch else None) == code
 
 
-def test_plan__names_the_figures_of_the_catalogue_that_it_follows_from() -> None:
+def test_plan__names_the_catalogue_figures_that_it_uses() -> None:
     world = replace(_catalogued("hailo-8"), models={"default/net": _hef("int8", [])})
     chosen = _chosen(replace(world, missions={"default/watch": mission()}))
     assert chosen.latency.source == "roofline on hailo-8: 26TOPS Claimed"

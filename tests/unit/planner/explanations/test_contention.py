@@ -1,4 +1,4 @@
-"""Missions named as the cause really are it: without them there is a plan, with any one of them there is none."""
+"""Missions named as the cause of infeasibility: without them a plan exists, with any one of them none does."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -19,12 +19,12 @@ from support.planner.generators import fleet
 NAMES = [f"m{i}" for i in range(20)]
 
 
-@given(ways=st.lists(st.sets(st.sampled_from(NAMES), min_size=1), min_size=1), seed=st.integers(0, 99))
-def test_conflict__is_minimal(ways: list[set[str]], seed: int) -> None:
-    """Each of the `ways` to free the units is enough."""
+@given(sufficient=st.lists(st.sets(st.sampled_from(NAMES), min_size=1), min_size=1), seed=st.integers(0, 99))
+def test_conflict__is_minimal(sufficient: list[set[str]], seed: int) -> None:
+    """Removing any of the `sufficient` sets frees the units."""
 
     def fits(without: Collection[str]) -> bool:
-        return any(way <= set(without) for way in ways)
+        return any(each <= set(without) for each in sufficient)
 
     candidates = Random(seed).sample(NAMES, len(NAMES))
     found = find_minimal_conflict(candidates, fits)
@@ -36,22 +36,22 @@ def test_conflict__prefers_those_that_come_first() -> None:
     assert find_minimal_conflict(["a", "b", "c", "d"], lambda without: "d" in without or "a" in without) == ["a"]
 
 
-def test_conflict__of_one_among_many_takes_few_questions() -> None:
-    asked = []
+def test_conflict__of_one_among_many_takes_few_checks() -> None:
+    checked = []
 
     def fits(without: Collection[str]) -> bool:
-        asked.append(without)
+        checked.append(without)
         return "m700" in without
 
     assert find_minimal_conflict([f"m{i}" for i in range(1000)], fits) == ["m700"]
-    assert len(asked) <= 20
+    assert len(checked) <= 20
 
 
-# ------------------------------------------------------------------------------------------------ what is told
+# ------------------------------------------------------------------------------------------------ messages
 
 
 def _crowded(seed: int) -> tuple[Snapshot, list[str]]:
-    """Missions of all tiers that were placed one after the other, and those that found no place."""
+    """Return missions of all tiers, placed one after the other, and the keys of those that were infeasible."""
     chance = Random(seed)
     found = fleet(chance, missions=chance.randint(2, 6), nodes=chance.randint(1, 3), tight=chance.uniform(0.4, 1.0))
     tiers = {key: chance.choice(("Safety", "Mission", "BestEffort")) for key in found.missions}
@@ -60,14 +60,14 @@ def _crowded(seed: int) -> tuple[Snapshot, list[str]]:
         for key, each in found.missions.items()
     }
     found = replace(found, missions=missions)
-    refused = []
+    infeasible = []
     for key in sorted(missions, key=lambda _: chance.random()):
         verdict = decide(found, key)
         if isinstance(verdict, Feasible):
             found = replace(found, current_plans={**found.current_plans, key: verdict.plan})
         else:
-            refused.append(key)
-    return found, refused
+            infeasible.append(key)
+    return found, infeasible
 
 
 def _without(found: Snapshot, missions: Collection[str]) -> Snapshot:
@@ -76,25 +76,25 @@ def _without(found: Snapshot, missions: Collection[str]) -> Snapshot:
 
 @settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_missions_that_are_named__are_in_the_way(seed: int) -> None:
-    found, refused = _crowded(seed)
-    for key in refused:
+def test_named_missions__are_a_minimal_cause(seed: int) -> None:
+    found, infeasible = _crowded(seed)
+    for key in infeasible:
         verdict = plan(found, key)
         assert isinstance(verdict, Infeasible)
-        told = next((b.message for b in verdict.blockers if b.code in {"UnitOccupied", "Preempted"}), "")
-        if "is feasible" not in told or "the other blockers" in told or " more" in told:
+        message = next((b.message for b in verdict.blockers if b.code in {"UnitOccupied", "Preempted"}), "")
+        if "is feasible" not in message or "the other blockers" in message or " more" in message:
             continue
-        named = [other for other in found.missions if f"{other} (" in told]
+        named = [other for other in found.missions if f"{other} (" in message]
         assert named
         answer = decide(_without(found, named), key)
         assert isinstance(answer, Feasible)
-        assert f"{answer.plan.mode} on {'>'.join(answer.plan.nodes)} with {answer.plan.variant} is feasible" in told
+        assert f"{answer.plan.mode} on {'>'.join(answer.plan.nodes)} with {answer.plan.variant} is feasible" in message
         for kept in named:
             assert isinstance(decide(_without(found, set(named) - {kept}), key), Infeasible)
 
 
 def _shared(**spec: str) -> Snapshot:
-    """Two missions hold the drone's only unit: `small` takes 1 % of its time, `large` 80 %; `watch` needs 40 %."""
+    """Return two missions on the drone's only unit: `small` takes 1 % of its time, `large` 80 %; `watch` needs 40 %."""
     quick = model(variant("fp32", [block("all", mop=1, cut=None)]), inputs=10).to_api()
     small = Model.model_validate(quick | {"metadata": meta("small", "default")})
     found = snapshot(
@@ -114,20 +114,20 @@ def _shared(**spec: str) -> Snapshot:
     return found
 
 
-def _told(found: Snapshot) -> str:
+def _message(found: Snapshot) -> str:
     verdict = plan(found, "default/watch")
     assert isinstance(verdict, Infeasible)
     return verdict.blockers[0].message
 
 
-def test_unit_that_several_hold__names_the_one_that_leaves_no_room() -> None:
-    assert _told(_shared()) == (
+def test_unit_shared_by_several__names_the_mission_that_leaves_too_little_time() -> None:
+    assert _message(_shared()) == (
         "drone acc/npu is reserved by default/b-large (Mission); without that, Local on drone with fp32 is feasible"
     )
 
 
-def test_link_that_others_fill__is_told_with_the_mission_that_does() -> None:
-    """The sender computes on the edge as well: what both use is told, the link included."""
+def test_full_link__is_reported_with_the_mission_that_uses_it() -> None:
+    """The sender also computes on the edge, so the message names the unit and the link."""
     net = model(variant("fp32", [block("all", mop=1, cut=None)]), inputs=1_000_000)
     missions = [
         mission(name, modes=["Remote"], objectives={"latency": {"atMost": "30s"}}, demand={"rate": rate})
@@ -144,12 +144,12 @@ def test_link_that_others_fill__is_told_with_the_mission_that_does() -> None:
     full = replace(found, current_plans={"default/sender": verdict.plan})
     assert (
         "edge acc/npu, link drone-edge is reserved by default/sender (Mission); without that, Remote on drone>edge"
-        in _told(full)
+        in _message(full)
     )
 
 
 @pytest.mark.parametrize("confined", [True, False])
-def test_mission_of_another_namespace__is_named_only_to_those_who_see_everything(confined: bool) -> None:
+def test_mission_of_another_namespace__is_named_only_if_other_namespaces_are_visible(confined: bool) -> None:
     found = _shared()
     body = found.missions["default/b-large"].to_api()
     body["metadata"]["namespace"] = "other"
@@ -166,4 +166,4 @@ def test_mission_of_another_namespace__is_named_only_to_those_who_see_everything
         hide_other_namespaces=confined,
     )
     name = "a mission in another namespace" if confined else "other/b-large"
-    assert _told(moved).startswith(f"drone acc/npu is reserved by {name} (Mission); without that")
+    assert _message(moved).startswith(f"drone acc/npu is reserved by {name} (Mission); without that")

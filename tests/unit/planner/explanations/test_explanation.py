@@ -1,4 +1,4 @@
-"""Why a plan is what it is, and what would do where there is none: complete, exact, and true when tried."""
+"""Explanations of plans, and relaxations of infeasible missions: complete, exact, and feasible when applied."""
 
 from dataclasses import replace
 from typing import Any
@@ -23,7 +23,7 @@ FAST = [link("drone", "edge", "100Mbit/s")]
 
 
 def _two(spec: dict[str, Any] | None = None, **changes: Any) -> Snapshot:
-    """A slow drone (200 ms for the whole) and a quick edge (20 ms)."""
+    """Return a slow drone (200 ms for the whole model) and a fast edge (20 ms)."""
     base: dict[str, Any] = {
         "profiles": {"drone": profile("slow", gops=5), "edge": profile("quick", gops=50)},
         "missions": [mission(**(spec or {}))],
@@ -54,7 +54,7 @@ def _relaxed(found: Snapshot) -> dict[str, dict[str, Any]]:
 
 
 def _held(found: Snapshot) -> Snapshot:
-    """What the neighbour holds, and what the mission held before it."""
+    """Return the snapshot in which the plans of the mission and of its neighbour are current."""
     held = {}
     for key in (KEY, "default/neighbour"):
         verdict = plan(found, key)
@@ -68,17 +68,17 @@ def _held(found: Snapshot) -> Snapshot:
 def test_terms__sum_to_the_objective(world: dict[str, Any]) -> None:
     given_ = _held(random_world(world))
     verdict = plan(given_, KEY)
-    least = [verdict.closest] if isinstance(verdict, Infeasible) and verdict.closest else []
-    for found in [*by_mode(given_, KEY).values(), *least]:
+    closest = [verdict.closest] if isinstance(verdict, Infeasible) and verdict.closest else []
+    for found in [*by_mode(given_, KEY).values(), *closest]:
         assert sum(found.terms.values()) == pytest.approx(found.objective, abs=1e-12)
         assert set(found.terms) <= {"accuracy", "latency", "energy", "uncertainty", "move"}
-        for letter, margin in found.margins.items():
-            assert found.terms[letter] == pytest.approx(max(-1.0, min(1.0, margin)) / 3)  # balanced weights
+        for objective, margin in found.margins.items():
+            assert found.terms[objective] == pytest.approx(max(-1.0, min(1.0, margin)) / 3)  # balanced weights
 
 
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
-def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dict[str, Any]) -> None:
+def test_classes__count_every_unit_for_every_variant_with_objective_or_code(world: dict[str, Any]) -> None:
     found = _held(random_world(world))
     rows = explain(found, KEY, plan(found, KEY)).classes
     for name in ("fp32", "int8"):
@@ -92,7 +92,7 @@ def test_classes__hold_every_unit_with_every_variant_by_score_or_code(world: dic
 
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
-def test_relaxations_and_alternatives__relaxations_when_tried(world: dict[str, Any]) -> None:
+def test_relaxations_and_alternatives__are_feasible_when_applied(world: dict[str, Any]) -> None:
     found = _held(random_world(world))
     verdict = plan(found, KEY)
     for other in explain(found, KEY, verdict).alternatives:
@@ -106,7 +106,7 @@ def test_relaxations_and_alternatives__relaxations_when_tried(world: dict[str, A
 
 @settings(max_examples=60, deadline=None)
 @given(world=random_worlds)
-def test_relaxed_latency__is_the_least_that_three_digits_can_say(world: dict[str, Any]) -> None:
+def test_relaxed_latency__is_the_smallest_that_three_digits_can_express(world: dict[str, Any]) -> None:
     easy = {"energy": None, "floor": None, "rate": 1, "memory": (20, 20, 20, 20), "egress": ("Any", "Any")}
     heavy = {"mops": [400 + mop for mop in world["mops"]]}
     found = random_world(world | easy | heavy | {"latency": (1, True), "modes": {"Local", *world["modes"]}})
@@ -116,24 +116,24 @@ def test_relaxed_latency__is_the_least_that_three_digits_can_say(world: dict[str
     assert isinstance(plan(_changed(found, {"objectives.latency.atMost": less}), KEY), Infeasible)
 
 
-# ------------------------------------------------------------------------------------------------ one letter each
+# ------------------------------------------------------------------------------------------------ single relaxations
 
 
-def test_relaxed_energy__moves_each_limit_that_is_broken() -> None:
+def test_relaxed_energy__raises_each_limit_that_is_violated() -> None:
     energy = {"perInference": "10mJ", "power": "1W", "enforcement": "Hard"}
     found = _two({"objectives": {"energy": energy}, "modes": ["Local"], "demand": {"rate": "4/s"}})
     want = {"objectives.energy.perInference": "400mJ", "objectives.energy.power": "1.6W"}  # 200 ms at 2 W
     assert _relaxed(found)["energy"] == want
 
 
-def test_relaxed_energy__can_only_be_soft_where_power_is_unknown() -> None:
+def test_relaxed_energy__is_a_soft_limit_if_power_is_unknown() -> None:
     silent = {"drone": profile("silent", gops=50, watts=None)}
     energy = {"perInference": "1J", "enforcement": "Hard"}
     found = _two({"objectives": {"energy": energy}}, profiles=silent, links=[])
     assert _relaxed(found)["energy"] == {"objectives.energy.enforcement": "Soft"}
 
 
-def test_relaxed_accuracy__is_the_best_that_the_other_limits_leave() -> None:
+def test_relaxed_accuracy__is_the_best_that_the_other_limits_allow() -> None:
     accuracy = {"metric": "top-1", "dataset": "d", "atLeast": "76%"}
     found = _two({"objectives": {"accuracy": accuracy, "latency": {"atMost": "100ms"}}, "modes": ["Local"]}, net=NET)
     assert _relaxed(found) == {
@@ -148,7 +148,7 @@ def test_relaxed_rate__is_what_the_slowest_stage_sustains() -> None:
     assert _relaxed(found)["rate"] == {"demand.rate": "5/s"}
 
 
-def test_relaxed_rate__under_a_power_limit_is_what_the_power_leaves() -> None:
+def test_relaxed_rate__is_what_a_power_limit_allows() -> None:
     energy = {"power": "1W", "enforcement": "Hard"}
     found = _two({"modes": ["Local"], "objectives": {"energy": energy}, "demand": {"rate": "4/s"}})
     assert _relaxed(found)["rate"] == {"demand.rate": "2.5/s"}  # 400 mJ each
@@ -161,13 +161,13 @@ def test_relaxed_egress__takes_the_fewest_steps_and_features_before_the_input() 
     assert _relaxed(same_site)["egress"] == {"egress.features": "Site"}
 
 
-def test_relaxed_modes_and_variants__are_one_more_and_the_better_of_those_that_do() -> None:
+def test_relaxed_modes_and_variants__add_the_best_feasible_one() -> None:
     assert _relaxed(_two({"modes": ["Local"]}))["modes"] == {"modes": ["Local", "Split"]}
     named = {"model": {"name": "net", "variants": ["fp32"]}, "modes": ["Local"]}
     assert _relaxed(_two(named, net=NET))["model"] == {"model.variants": ["fp32", "int8"]}
 
 
-def test_no_single_change_does__all_that_the_closest_plan_breaks_is_told_together() -> None:
+def test_limits_of_the_closest_plan__are_relaxed_together_if_no_single_change_suffices() -> None:
     objectives = {
         "latency": {"atMost": "100ms"},
         "energy": {"perInference": "10mJ", "enforcement": "Hard"},
@@ -186,10 +186,10 @@ def test_relaxed_latency__beyond_the_window_raises_the_window_too() -> None:
     }
 
 
-# ------------------------------------------------------------------------------------------------ what blocks
+# ------------------------------------------------------------------------------------------------ blockers
 
 
-def test_held_unit__names_its_holder_and_what_relaxations_without_it() -> None:
+def test_occupied_unit__names_its_holder_and_the_plan_without_it() -> None:
     one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
     missions = [mission("a-safety", criticality="Safety"), mission(criticality="BestEffort")]
     blockers = _infeasible_of(plan_all(_two(profiles=one, missions=missions, links=[]))).blockers
@@ -205,7 +205,7 @@ def _infeasible_of(verdicts: dict[str, Verdict]) -> Infeasible:
     return verdict
 
 
-def test_preemption__is_told_on_both_sides() -> None:
+def test_preemption__is_reported_for_both_missions() -> None:
     one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
     alone = _two(profiles=one, missions=[mission(criticality="BestEffort")], links=[])
     served = _feasible(alone).plan
@@ -219,7 +219,7 @@ def test_preemption__is_told_on_both_sides() -> None:
     assert left.blockers[0].message.startswith("drone acc/npu was taken by default/a-safety (Safety)")
 
 
-def test_preemption_by_another_namespace__is_told_without_its_name_where_strangers_read() -> None:
+def test_preemption_by_another_namespace__hides_the_name_if_other_namespaces_are_hidden() -> None:
     one = {"drone": profile("quick", gops=50, sharing="Exclusive")}
     alone = _two(profiles=one, missions=[mission(criticality="BestEffort")], links=[])
     served = _feasible(alone).plan
@@ -229,13 +229,13 @@ def test_preemption_by_another_namespace__is_told_without_its_name_where_strange
     models = {**alone.models, safety.model_key: next(iter(alone.models.values()))}
     both = replace(alone, missions={**alone.missions, safety.key: safety}, models=models, current_plans={KEY: served})
     left = replace(both, current_plans={KEY: served, safety.key: replace(served, mission=safety.key)})
-    told = [repr(_infeasible(replace(left, hide_other_namespaces=confined))) for confined in (True, False)]
-    assert "a mission in another namespace (Safety)" in told[0]
-    assert "victim" not in told[0]
-    assert "victim/secret (Safety)" in told[1], "who may read it all is told the name"
+    reported = [repr(_infeasible(replace(left, hide_other_namespaces=confined))) for confined in (True, False)]
+    assert "a mission in another namespace (Safety)" in reported[0]
+    assert "victim" not in reported[0]
+    assert "victim/secret (Safety)" in reported[1], "the name is shown if other namespaces are visible"
 
 
-def test_cordoned_node__is_told_as_cordoned() -> None:
+def test_cordoned_node__is_reported_as_cordoned() -> None:
     spec = {"modes": ["Remote"], "egress": {"input": "Any", "features": "Any"}}
     found = _two(spec)
     nodes = {**found.nodes, "edge": replace(found.nodes["edge"], schedulable=False)}
@@ -243,7 +243,7 @@ def test_cordoned_node__is_told_as_cordoned() -> None:
     assert "node edge is cordoned; without that, Remote" in " ".join(b.message for b in blockers)
 
 
-def test_throttled_unit__is_told_before_the_limit_that_it_breaks() -> None:
+def test_throttled_unit__is_reported_before_the_limit_that_it_violates() -> None:
     hot = Observations(capacity={("drone", "acc/npu"): 0.1})
     objectives = {"latency": {"atMost": "300ms"}}
     spec = {"modes": ["Local"], "objectives": objectives, "demand": {"rate": "1/m"}}
@@ -257,7 +257,7 @@ def test_throttled_unit__is_told_before_the_limit_that_it_breaks() -> None:
     )
 
 
-def test_node_that_is_not_ready__is_told_when_it_relaxations() -> None:
+def test_node_that_is_not_ready__is_reported_if_the_mission_is_feasible_with_it() -> None:
     whole = _two({"modes": ["Remote"], "objectives": {"latency": {"atMost": "100ms"}}})
     found = replace(whole, nodes={**whole.nodes, "edge": replace(whole.nodes["edge"], ready=False)})
     blockers = _infeasible(found).blockers
@@ -265,14 +265,14 @@ def test_node_that_is_not_ready__is_told_when_it_relaxations() -> None:
     assert "node edge is not Ready; without that, Remote on drone>edge with fp32 is feasible" in blockers[0].message
 
 
-def test_two_causes_that_block_together_only__are_both_told() -> None:
-    """The edge is not ready, and were it, it would be too slow now."""
+def test_two_causes_that_must_both_be_resolved__are_both_reported() -> None:
+    """The edge is not ready, and would be too slow if it were, because it is throttled."""
     whole = _two({"modes": ["Remote"]}, observations=Observations(capacity={("edge", "acc/npu"): 0.1}))
     found = replace(whole, nodes={**whole.nodes, "edge": replace(whole.nodes["edge"], ready=False)})
     assert [b.code for b in _infeasible(found).blockers] == ["Throttled", "NotAvailable"]
 
 
-def test_what_not_even_an_empty_fleet_could_do__is_for_ever() -> None:
+def test_limit_too_tight_for_an_empty_fleet__is_permanent() -> None:
     hot = Observations(capacity={("drone", "acc/npu"): 0.5})
     found = _two({"modes": ["Local"], "objectives": {"latency": {"atMost": "10ms"}}}, observations=hot)
     assert [(b.code, b.retry) for b in _infeasible(found).blockers] == [("LatencyTooTight", "CannotEver")]
@@ -281,7 +281,7 @@ def test_what_not_even_an_empty_fleet_could_do__is_for_ever() -> None:
 # ------------------------------------------------------------------------------------------------ other modes
 
 
-def test_alternatives__say_what_each_other_mode_lacks() -> None:
+def test_alternatives__state_what_each_other_mode_lacks() -> None:
     found = _two({"objectives": {"latency": {"atMost": "100ms"}}})
     verdict = _feasible(found)
     others = {other.mode: other for other in explain(found, KEY, verdict).alternatives}
@@ -295,21 +295,21 @@ def test_alternatives__say_what_each_other_mode_lacks() -> None:
     assert sum(remote.term_differences.values()) == pytest.approx(verdict.plan.objective - remote.plan.objective)
 
 
-def test_alternatives__of_a_mode_that_is_not_allowed_say_so() -> None:
+def test_alternative_of_a_mode_that_is_not_allowed__is_marked_as_such() -> None:
     found = _two({"modes": ["Remote"]})
     others = {other.mode: other for other in explain(found, KEY, _feasible(found)).alternatives}
     assert [b.code for b in others["Split"].blockers] == ["ModeNotAllowed"]
     assert others["Split"].suggested_changes == ({"modes": ["Remote", "Split"]},)
 
 
-def test_plan_that_gave_way_to_its_tier__tells_what_it_would_get_alone() -> None:
-    """The quick edge was left to another: the verdict is what the tier gave, the explanation what else there was."""
+def test_plan_that_yields_to_its_tier__names_the_better_plan_without_the_others() -> None:
+    """The verdict is the plan that the tier leaves; the explanation names the better one on the fast edge."""
     found = _two({"objectives": {"latency": {"atMost": "900ms"}}})
-    first, gave = plan(found, KEY), plan(_with_modes(found, "Local"), KEY)
+    first, yielded = plan(found, KEY), plan(_with_modes(found, "Local"), KEY)
     assert isinstance(first, Feasible)
-    assert isinstance(gave, Feasible)
+    assert isinstance(yielded, Feasible)
     assert first.plan.mode != "Local"
-    better = explain(found, KEY, gave).better
+    better = explain(found, KEY, yielded).better
     assert better is not None
     assert (better.mode, better.objective) == (first.plan.mode, first.plan.objective)
     assert explain(found, KEY, first).better is None

@@ -1,4 +1,4 @@
-"""What is accepted although it is hardly meant: of equal Links the name decides, and that is told."""
+"""Notices about accepted but probably unintended input: of equally specific Links the first by name is used."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ FIELD, YARD, ANY = {"site": "field"}, {"site": "yard"}, {"tier": "Device"}
 
 
 def _world(**links: list[dict[str, str]]) -> Snapshot:
-    """drone and cam on site `field`, edge on `yard`; links: name -> its two ends."""
+    """Return drone and cam on site `field`, edge on `yard`; links: name -> its two ends."""
     made = {
         name: Link.model_validate(
             {"metadata": meta(name), "spec": {"between": ends, "bandwidth": "10Mbit/s", "roundTrip": "1ms"}}
@@ -34,7 +34,7 @@ def _world(**links: list[dict[str, str]]) -> Snapshot:
 
 
 @pytest.mark.parametrize(
-    ("links", "told"),
+    ("links", "expected"),
     [
         ({"a": [DRONE, EDGE], "b": [DRONE, EDGE]}, ["Link/b: as specific as Link/a between nodes drone and edge"]),
         ({"a": [DRONE, EDGE], "b": [EDGE, DRONE]}, ["Link/b: as specific as Link/a between nodes drone and edge"]),
@@ -51,12 +51,14 @@ def _world(**links: list[dict[str, str]]) -> Snapshot:
         ({"a": [{"site": "moon"}, YARD], "b": [YARD, {"site": "moon"}]}, []),
     ],
 )
-def test_equal_links__are_told_once_unless_a_more_specific_one_decides(links: dict[str, Any], told: list[str]) -> None:
+def test_equally_specific_links__are_reported_once_unless_a_more_specific_one_exists(
+    links: dict[str, Any], expected: list[str]
+) -> None:
     found = _world(**links)
     index = FleetIndex(found)
-    assert [notice.partition(", so the first by name is used")[0] for notice in list_notices(found, index)] == told
-    for notice in told:
+    assert [notice.partition(", so the first by name is used")[0] for notice in list_notices(found, index)] == expected
+    for notice in expected:
         one, other = (found.nodes[name] for name in notice.partition(" nodes ")[2].split(" and "))
         used = index.link(one, other)
         assert used is not None
-        assert used.name == "a", "the one that is told to be used"
+        assert used.name == "a", "the Link that the notice names is used"

@@ -1,4 +1,4 @@
-"""What planning suggests is enough, and no more than that; what it says in numbers can be told apart."""
+"""Suggested changes are sufficient and minimal, and different figures of a message are shown differently."""
 
 import re
 from dataclasses import replace
@@ -23,7 +23,7 @@ _TIGHTER = {
     "objectives.energy.perInference": (ENERGY, 0.985),
     "demand.rate": (RATE, 1.015),
 }
-"""Just beyond what three digits round away."""
+"""Factors that exceed what is lost by rounding to three digits."""
 
 
 def _changed(found: Snapshot, changes: dict[str, Any]) -> Snapshot:
@@ -39,7 +39,7 @@ def _infeasible(seed: int, aim: Aim) -> tuple[Snapshot, Infeasible] | None:
 
 @pytest.mark.parametrize("aim", AIMS)
 @pytest.mark.parametrize("start", range(0, 24, 6))
-def test_suggestion__is_enough_and_a_smaller_change_is_not(start: int, aim: Aim) -> None:
+def test_suggested_change__is_sufficient_and_a_smaller_one_is_not(start: int, aim: Aim) -> None:
     for seed in range(start, start + 6):
         case = _infeasible(seed, aim)
         for suggested in case[1].relaxations if case else ():
@@ -49,7 +49,7 @@ def test_suggestion__is_enough_and_a_smaller_change_is_not(start: int, aim: Aim)
             assert isinstance(decide(_changed(found, changes), KEY, aim=aim), Feasible), (seed, suggested.change)
             ((path, text), *more) = changes.items()
             if more or path not in _TIGHTER or any(v.exits or _codes(v) for v in _variants(found)):
-                continue  # with exits or codecs a plan that is a little worse may be all that rounding leaves
+                continue  # with exits or codecs, rounding may leave only a slightly worse plan
             unit, factor = _TIGHTER[path]
             tighter = show(unit, parse(unit, text) * factor, digits=6)
             assert not isinstance(decide(_changed(found, {path: tighter}), KEY, aim=aim), Feasible), (seed, text)
@@ -79,19 +79,19 @@ def _suggestions(verdict: Verdict) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("aim", AIMS)
-def test_suggested_rate__is_the_same_whatever_was_asked(aim: Aim) -> None:
+def test_suggested_rate__does_not_depend_on_the_requested_rate(aim: Aim) -> None:
     wide = {"latency": {"atMost": "9s", "window": "60s"}}
-    told = {
-        asked: _suggestions(plan(_alone(demand={"rate": asked}, objectives=wide), KEY, aim=aim))["demand.rate"]
-        for asked in ("100/s", "1000/s", "1000000/s")
+    suggested = {
+        requested: _suggestions(plan(_alone(demand={"rate": requested}, objectives=wide), KEY, aim=aim))["demand.rate"]
+        for requested in ("100/s", "1000/s", "1000000/s")
     }
-    assert len(set(told.values())) == 1
-    assert parse(RATE, told["100/s"]) == pytest.approx(1 / 0.02, rel=0.3)
+    assert len(set(suggested.values())) == 1
+    assert parse(RATE, suggested["100/s"]) == pytest.approx(1 / 0.02, rel=0.3)
 
 
 @pytest.mark.parametrize("aim", AIMS)
-def test_suggested_latency__does_not_count_a_move(aim: Aim) -> None:
-    """The mission serves on the slower unit; the quicker one takes 20 ms, and some for the transfer."""
+def test_suggested_latency__excludes_the_cost_of_a_move(aim: Aim) -> None:
+    """The mission runs on the slower unit; the faster one takes 20 ms plus the transfer."""
     slow = decide(_alone(objectives={"latency": {"atMost": "900ms"}}, modes=["Local"]), KEY)
     assert isinstance(slow, Feasible)
     found = replace(_alone(objectives={"latency": {"atMost": "5ms"}}), current_plans={KEY: slow.plan})
@@ -99,7 +99,7 @@ def test_suggested_latency__does_not_count_a_move(aim: Aim) -> None:
     assert _suggestions(plan(found, KEY, aim=aim)) == _suggestions(plan(free, KEY, aim=aim))
 
 
-def test_aim__has_no_term_for_a_move_where_it_is_in_seconds() -> None:
+def test_aim_in_seconds__has_no_term_for_a_move() -> None:
     slow = decide(_alone(modes=["Local"]), KEY, aim="latency")
     held = replace(_alone(), current_plans={KEY: slow.chosen}) if slow.chosen else _alone()
     verdict = decide(held, KEY, aim="latency")
@@ -107,8 +107,8 @@ def test_aim__has_no_term_for_a_move_where_it_is_in_seconds() -> None:
     assert verdict.plan.terms == {"latency": -verdict.plan.latency.value}
 
 
-def test_limit_that_nothing_keeps__is_named_before_what_is_in_the_way() -> None:
-    """The only unit belongs to another mission; on an empty one the limit would be too tight all the same."""
+def test_limit_that_no_plan_keeps__is_reported_before_the_occupied_unit() -> None:
+    """The only unit is reserved by another mission; on a free unit the limit would be too tight as well."""
     found = snapshot(
         profiles={"drone": profile("p", sharing="Exclusive")},
         missions=[mission(objectives={"latency": {"atMost": "1ms"}}), mission("other")],
@@ -129,14 +129,14 @@ def test_limit_that_nothing_keeps__is_named_before_what_is_in_the_way() -> None:
 
 
 def _with_int8(names: list[str], **spec: Any) -> Snapshot:
-    """`int8` takes 10 ms, `fp32` 100 ms, both on the only unit."""
+    """Return a model whose `int8` takes 10 ms and `fp32` 100 ms on the only unit."""
     rows = [variant("fp32", [block("a", mop=1000, cut=None)]), variant("int8", [block("a", mop=100, cut=None)])]
     wanted = mission(model={"name": "net", "variants": names}, **spec)
     return snapshot(profiles={"drone": profile("p")}, missions=[wanted], net=model(*rows, inputs=10))
 
 
 @pytest.mark.parametrize(
-    ("names", "told", "suggested"),
+    ("names", "message", "suggested"),
     [
         (["int9"], "has no variant int9 (did you mean int8?); available: fp32, int8; correct", ["int8"]),
         (["bf16x"], "has no variant bf16x (use one of fp32, int8); correct", ["int8"]),
@@ -148,22 +148,22 @@ def _with_int8(names: list[str], **spec: Any) -> Snapshot:
         ),
     ],
 )
-def test_misspelt_variant__is_told_and_not_suggested_again(names: list[str], told: str, suggested: list[str]) -> None:
+def test_misspelt_variant__is_reported_and_not_suggested(names: list[str], message: str, suggested: list[str]) -> None:
     found = _with_int8(names, objectives={"latency": {"atMost": "50ms"}})
     verdict = plan(found, KEY)
     assert isinstance(verdict, Infeasible)
-    assert [told in b.message for b in verdict.blockers if b.code == "VariantMissing"] == [True]
+    assert [message in b.message for b in verdict.blockers if b.code == "VariantMissing"] == [True]
     assert _suggestions(verdict)["model.variants"] == suggested
     assert isinstance(decide(_changed(found, {"model.variants": suggested}), KEY), Feasible)
 
 
 @pytest.mark.parametrize("names", [[], ["int8"], ["int8", "fp32"]])
-def test_variants_that_are_there__have_no_notice(names: list[str]) -> None:
+def test_existing_variants__have_no_notice(names: list[str]) -> None:
     found = _with_int8(names)
     assert list(list_notices(found, FleetIndex(found))) == []
 
 
-def test_misspelt_variant_beside_one_that_fits__is_planned_with_a_notice() -> None:
+def test_mission_with_a_valid_and_a_misspelt_variant__is_planned_with_a_notice() -> None:
     found = _with_int8(["fp32", "int9"], objectives={"latency": {"atMost": "500ms"}})
     assert isinstance(plan(found, KEY), Feasible)
     (notice,) = list_notices(found, FleetIndex(found))
@@ -181,13 +181,13 @@ _PAIRS = (
     r"draws (\S+), the power cap leaves (\S+)",
     r"may lose (\S+) of accuracy, the margin above the floor is (\S+)",
 )
-"""Two figures of one message, of which one is told to be too small or too large beside the other."""
+"""Messages that compare two figures, of which one is too small or too large."""
 
 
 @pytest.mark.parametrize("start", range(0, 30, 10))
-def test_message__tells_two_figures_apart(start: int) -> None:
-    """Also with limits that are only just missed."""
-    told = 0
+def test_message__shows_two_different_figures_differently(start: int) -> None:
+    """Includes limits that are only just violated."""
+    compared = 0
     for seed in range(start, start + 10):
         case = _infeasible(seed, "margins")
         for found in _just_missed(*case) if case else ():
@@ -196,12 +196,12 @@ def test_message__tells_two_figures_apart(start: int) -> None:
             texts = [blocker.message for blocker in verdict.blockers] + [r.example for r in verdict.rejected]
             pairs = [pair for text in texts for form in _PAIRS for pair in re.findall(form, text)]
             assert all(one != other for one, other in pairs), pairs
-            told += len(pairs)
-    assert told > 0
+            compared += len(pairs)
+    assert compared > 0
 
 
 def _just_missed(found: Snapshot, verdict: Infeasible) -> list[Snapshot]:
-    """The world, and the same with each limit that would do tightened by a hundred-thousandth of it."""
+    """Return the snapshot, and others with each suggested limit tightened by one hundred-thousandth."""
     worlds = [found]
     for suggested in verdict.relaxations:
         for path, (unit, factor) in _TIGHTER.items():
@@ -215,14 +215,14 @@ def _just_missed(found: Snapshot, verdict: Infeasible) -> list[Snapshot]:
 
 
 @pytest.mark.parametrize("digits", range(1, 6))
-def test_two_figures__that_differ_read_differently(digits: int) -> None:
+def test_two_different_figures__are_shown_differently(digits: int) -> None:
     more = 2**22 * (1 + 10.0**-digits)
     one, other = show_apart(BYTES, more, 2**22)
     assert one != other
     assert other == "4Mi"
 
 
-def test_memory_that_is_little_too_small__is_told_so() -> None:
+def test_memory_that_is_slightly_too_small__is_shown_as_a_different_figure() -> None:
     found = snapshot(
         profiles={"drone": profile("p", memory="4299160")},
         missions=[mission()],
@@ -234,7 +234,7 @@ def test_memory_that_is_little_too_small__is_told_so() -> None:
     assert needs != free
 
 
-def test_power_cap__tells_why_a_unit_of_unknown_power_is_refused() -> None:
+def test_power_cap__explains_why_a_unit_of_unknown_power_is_rejected() -> None:
     found = snapshot(
         profiles={"drone": profile("p", watts=None)},
         missions=[mission(modes=["Local"])],

@@ -1,4 +1,4 @@
-"""Prices raise bounds and never above the best way; with them the search finds the same plans."""
+"""Lagrangian prices raise bounds, but never above the best path; the search finds the same plans with them."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,7 +40,7 @@ def _chosen(world: Snapshot, effort: tuple[int, int], patch: pytest.MonkeyPatch)
 def test_plan__is_the_same_with_prices_as_without(
     monkeypatch: pytest.MonkeyPatch, blocks: int, nodes: int, count: int
 ) -> None:
-    """Where something is feasible, and where the least bad is looked for; the best-first search alone is exact."""
+    """For feasible missions and for closest infeasible plans; the best-first search alone is exact."""
     seen = set()
     for world in _worlds(count, blocks=blocks, nodes=nodes):
         plain, priced = _chosen(world, _NEVER, monkeypatch), _chosen(world, _AT_ONCE, monkeypatch)
@@ -53,20 +53,20 @@ def test_plan__is_the_same_with_prices_as_without(
     assert seen == {True, False}
 
 
-def test_bound__rises_and_never_above_the_best_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of every question that planning asks, to the last step; a few reach the cost of the best way itself."""
-    asked: list[tuple[best_first.BestFirstSearch, best_first.PathSearchResult]] = []
+def test_bound__rises_but_never_above_the_best_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every query of the planner, to the last step; a few bounds reach the cost of the best path itself."""
+    searches: list[tuple[best_first.BestFirstSearch, best_first.PathSearchResult]] = []
     run = best_first.BestFirstSearch.run
 
-    def note(self: best_first.BestFirstSearch, **options: Any) -> best_first.PathSearchResult:
-        asked.append((self, run(self)))
+    def record(self: best_first.BestFirstSearch, **options: Any) -> best_first.PathSearchResult:
+        searches.append((self, run(self)))
         return run(self, **options)
 
-    monkeypatch.setattr(best_first.BestFirstSearch, "run", note)
+    monkeypatch.setattr(best_first.BestFirstSearch, "run", record)
     for world in _worlds(60, blocks=12, nodes=6):
         decide(world, KEY)
     rose = reached = 0
-    for searcher, found in asked:
+    for searcher, found in searches:
         if not found.paths or not searcher._query.strict:
             continue
         for dual in searcher._make_duals():
@@ -75,74 +75,72 @@ def test_bound__rises_and_never_above_the_best_way(monkeypatch: pytest.MonkeyPat
                 dual.ascend(steps, np.inf)
                 assert before <= dual.value <= best + 1e-9
                 before = dual.value
-            rose += _roughly(searcher) < dual.value - 1e-9
+            rose += _unpriced_bound(searcher) < dual.value - 1e-9
             reached += dual.value >= best - 1e-9
     assert rose > 10
     assert reached > 10
 
 
-def _roughly(searcher: best_first.BestFirstSearch) -> float:
-    """What the best way costs at least where nothing has a price."""
-    least, order = searcher._expand(searcher._root, searcher._unpriced, np.inf)
-    return float(least[order[0]]) if order.size else np.inf
+def _unpriced_bound(searcher: best_first.BestFirstSearch) -> float:
+    """Return the lower bound of the cost of the best path without prices."""
+    bounds, order = searcher._expand(searcher._root, searcher._unpriced, np.inf)
+    return float(bounds[order[0]]) if order.size else np.inf
 
 
-def test_walk_that_keeps_everything__is_a_way_that_costs_no_less_than_the_bound(
+def test_path_without_violations__costs_no_less_than_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    walks: list[tuple[LagrangianDual, float, float]] = []
+    relaxed_paths: list[tuple[LagrangianDual, float, float]] = []
     measure = LagrangianDual._evaluate
 
-    def note(self: LagrangianDual, way: Any, bound: float) -> Any:
-        walk = measure(self, way, bound)
-        assert walk.cost == pytest.approx(path_cost(self._costs, self._graph, way))
-        if (walk.excess_uses <= 0).all() and (walk.violations <= 0).all():
-            walks.append((self, walk.cost, bound))
-        return walk
+    def record(self: LagrangianDual, path: Any, bound: float) -> Any:
+        relaxed = measure(self, path, bound)
+        assert relaxed.cost == pytest.approx(path_cost(self._costs, self._graph, path))
+        if (relaxed.excess_uses <= 0).all() and (relaxed.violations <= 0).all():
+            relaxed_paths.append((self, relaxed.cost, bound))
+        return relaxed
 
-    monkeypatch.setattr(LagrangianDual, "_evaluate", note)
+    monkeypatch.setattr(LagrangianDual, "_evaluate", record)
     monkeypatch.setattr(best_first, "_EXPANSIONS", _AT_ONCE)
     for world in _worlds(30, blocks=12, nodes=6):
         decide(world, KEY)
-    assert len(walks) > 20
-    assert all(dual.value <= cost + 1e-9 for dual, cost, _ in walks)
+    assert len(relaxed_paths) > 20
+    assert all(dual.value <= cost + 1e-9 for dual, cost, _ in relaxed_paths)
 
 
-def test_slowest_step_ahead__is_that_of_the_best_walk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the questions for the least bad way, where a rate may be broken, against every walk there is."""
-    asked: list[best_first.BestFirstSearch] = []
+def test_peak_to_go__is_that_of_the_best_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For queries for closest infeasible plans, where a rate limit may be violated, against all paths."""
+    searches: list[best_first.BestFirstSearch] = []
     run = best_first.BestFirstSearch.run
 
-    def note(self: best_first.BestFirstSearch, **options: Any) -> best_first.PathSearchResult:
-        asked.append(self)
+    def record(self: best_first.BestFirstSearch, **options: Any) -> best_first.PathSearchResult:
+        searches.append(self)
         return run(self, **options)
 
-    monkeypatch.setattr(best_first.BestFirstSearch, "run", note)
+    monkeypatch.setattr(best_first.BestFirstSearch, "run", record)
     for world in _worlds(60, blocks=4, nodes=3):
         decide(world, KEY)
     compared = 0
-    for searcher in asked:
-        lattice, question = searcher._graph, searcher._query
-        for limit in question.limits:
+    for searcher in searches:
+        graph, query = searcher._graph, searcher._query
+        for limit in query.limits:
             if limit.peak:
-                ahead = compute_peak_to_go(lattice, limit.costs, question.max_partitions)[-1][lattice.source, 0]
-                assert ahead == _slowest_of_the_best(
-                    lattice, limit.costs, lattice.source, 0, question.max_partitions - 1
-                )
+                ahead = compute_peak_to_go(graph, limit.costs, query.max_partitions)[-1][graph.source, 0]
+                assert ahead == _min_peak(graph, limit.costs, graph.source, 0, query.max_partitions - 1)
                 compared += bool(np.isfinite(ahead))
     assert compared > 10
 
 
-def _slowest_of_the_best(lattice: PartitionGraph, amount: EdgeCosts, place: int, boundary: int, left: int) -> float:
-    if boundary == lattice.last:
+def _min_peak(graph: PartitionGraph, costs: EdgeCosts, place: int, boundary: int, left: int) -> float:
+    if boundary == graph.last:
         return 0.0
-    steps = product(range(lattice.source), range(boundary + 1, lattice.last + 1)) if left else ()
+    steps = product(range(graph.source), range(boundary + 1, graph.last + 1)) if left else ()
     return min(
         (
             max(
-                amount.crossing(place, unit, boundary),
-                amount.span(unit, boundary, end),
-                _slowest_of_the_best(lattice, amount, unit, end, left - 1),
+                costs.crossing(place, unit, boundary),
+                costs.span(unit, boundary, end),
+                _min_peak(graph, costs, unit, end, left - 1),
             )
             for unit, end in steps
         ),
@@ -178,7 +176,7 @@ def _partly_metered(chance: Random) -> Snapshot:
 
 
 def test_prices__keep_paths_whose_energy_is_known_only_by_measured_spans(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare the thriftiest plan and the frontier with those of the best-first search alone."""
+    """Compare the plan of least energy and the Pareto front with those of the best-first search alone."""
     chance, metered = Random(7), 0
     for world in [_partly_metered(chance) for _ in range(30)]:
         found = []

@@ -1,4 +1,4 @@
-"""Links that carry less one way than the other: the data of a request takes the one, its answer the other."""
+"""Links with different rates per direction: a request takes one direction, its response the other."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def _directed(up: str, down: str, ends: tuple[str, str] = ("drone", "edge")) -> 
 
 
 def _world(joined: Link, *, inputs: int = 1000, outputs: int = 10) -> Snapshot:
-    """A slow drone with the data, a quick edge; after the first block little is left to send."""
+    """Return a slow drone with the input and a fast edge; after the first block little is left to send."""
     chain = [block("stem", mop=100, cut=200), block("head", mop=900, cut=None)]
     net = model(variant("fp32", chain), inputs=inputs).to_api()
     net["spec"]["outputs"][0]["shape"] = [1, outputs]
@@ -45,25 +45,25 @@ def _plan(found: Snapshot) -> Plan:
 
 
 def test_split__is_chosen_by_the_direction_of_the_data() -> None:
-    """60,000 numbers of input take 0.96 s at 2 Mbit/s, the 200 after the first block 3 ms; the answer is small."""
-    up, down = (_plan(_world(_directed(*ways), inputs=60_000)) for ways in ((_FAST, _SLOW), (_SLOW, _FAST)))
+    """60,000 input values take 0.96 s at 2 Mbit/s, the 200 after the first block 3 ms; the response is small."""
+    up, down = (_plan(_world(_directed(*rates), inputs=60_000)) for rates in ((_FAST, _SLOW), (_SLOW, _FAST)))
     assert (up.mode, down.mode) == ("Remote", "Split")
-    turned = _plan(_world(_directed(_SLOW, _FAST, ends=("edge", "drone")), inputs=60_000))
-    assert turned.mode == "Remote", "up is from the first end of the Link to the second"
-    assert turned.latency.value == up.latency.value
+    swapped = _plan(_world(_directed(_SLOW, _FAST, ends=("edge", "drone")), inputs=60_000))
+    assert swapped.mode == "Remote", "up is from the first end of the Link to the second"
+    assert swapped.latency.value == up.latency.value
 
 
-def test_answer__takes_the_other_direction() -> None:
-    """A picture goes up and a larger one comes back."""
+def test_response__takes_the_opposite_direction() -> None:
+    """An image is sent and a larger one is returned."""
     (transfer,) = _plan(_world(_directed(_FAST, "50Mbit/s"), inputs=1000, outputs=50_000)).transfers
     wire = 4000 / (200 * _MBIT) + 200_000 / (50 * _MBIT)
     assert transfer.wire == pytest.approx(wire)
     assert transfer.time.value == pytest.approx(wire + _FIXED_S)
     local = _plan(_world(_directed(_FAST, _SLOW), inputs=1000, outputs=50_000))
-    assert local.mode == "Local", "0.8 s for the answer"
+    assert local.mode == "Local", "0.8 s for the response"
 
 
-def test_bandwidth__is_the_same_as_both_directions_alike() -> None:
+def test_bandwidth__equals_the_same_rate_in_both_directions() -> None:
     links = link("drone", "edge", _FAST), _directed(_FAST, _FAST)
     one, both = (_plan(_world(each, inputs=60_000, outputs=5000)) for each in links)
     assert one == both
@@ -75,7 +75,7 @@ def _facts(found: Snapshot, source: str, target: str) -> LinkFacts:
     return facts
 
 
-def test_ends__may_be_sites_and_tiers() -> None:
+def test_ends_of_a_link__may_be_sites_and_tiers() -> None:
     body = _directed("20Mbit/s", "80Mbit/s").to_api()
     body["spec"]["between"] = [{"site": "field"}, {"tier": "Cloud"}]
     found = _world(Link.model_validate(body))
@@ -86,20 +86,20 @@ def test_ends__may_be_sites_and_tiers() -> None:
     assert (back.bandwidth.value, back.reverse_bandwidth) == (80 * _MBIT, 20 * _MBIT)
 
 
-def test_measurement__counts_in_its_own_direction() -> None:
+def test_measured_bandwidth__applies_to_its_own_direction() -> None:
     found = _world(_directed("20Mbit/s", "80Mbit/s"))
     seen = Observations(bandwidth={("drone", "edge"): Estimate(1e6, 1e5, Basis.MEASURED)})
     there, back = (_facts(replace(found, observations=seen), *pair) for pair in (("drone", "edge"), ("edge", "drone")))
     assert (there.bandwidth.value, there.reverse_bandwidth) == (1e6, 80 * _MBIT)
     assert (back.bandwidth.value, back.reverse_bandwidth) == (80 * _MBIT, 1e6)
-    supposed = _facts(with_link(found, "drone/edge=8Mbit/s"), "drone", "edge")
-    assert (supposed.bandwidth.value, supposed.reverse_bandwidth) == (1e6, 1e6), (
-        "what is supposed of a link is both directions"
+    what_if = _facts(with_link(found, "drone/edge=8Mbit/s"), "drone", "edge")
+    assert (what_if.bandwidth.value, what_if.reverse_bandwidth) == (1e6, 1e6), (
+        "a what-if bandwidth applies to both directions"
     )
 
 
-def test_measurements__of_the_two_directions_are_not_mixed_where_a_link_names_tiers() -> None:
-    """Between two sites that both have nodes of both tiers, the same sites are joined in either direction."""
+def test_measurements_of_both_directions__are_not_mixed_if_the_link_names_tiers() -> None:
+    """Both sites have nodes of both tiers, so the Link connects the same sites in either direction."""
     body = _directed("20Mbit/s", "80Mbit/s").to_api()
     body["spec"]["between"] = [{"tier": "Edge"}, {"tier": "Cloud"}]
     found = _world(Link.model_validate(body))

@@ -1,4 +1,4 @@
-"""What makes units alike, so that one of them stands for all: never more than what no plan could tell apart."""
+"""Classes of equivalent units: the units of a class differ in nothing that matters to a plan."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from support.planner.builders import DIGEST, block, meta, mission, model, profil
 
 
 def _hall(count: int, *, second_on: str = "") -> Snapshot:
-    """A drone, and edge nodes of one kind with no link among them; one of these carries a second accelerator."""
+    """Return a drone and equal edge nodes without links among them; `second_on` has a second accelerator."""
     names = [f"n{i}" for i in range(1, count + 1)]
     nodes = {"drone": NodeFacts("drone", "field", Tier.DEVICE, ready=True, schedulable=True, labels={})}
     nodes |= {n: NodeFacts(n, "hall", Tier.EDGE, ready=True, schedulable=True, labels={}) for n in names}
@@ -49,7 +49,7 @@ def test_node_with_two_accelerators__is_found_among_any_number_of_those_with_one
     ]
 
 
-def test_nodes_where_the_same_was_learnt__stay_of_one_class() -> None:
+def test_nodes_with_equal_corrections__stay_in_one_class() -> None:
     found = _hall(6)
     slow, slower = (Estimate(factor, 0.0, Basis.CALIBRATED, "seen") for factor in (1.1, 1.3))
     learnt = {(DIGEST, n, "acc/npu"): f for n, f in (("n1", slow), ("n2", slow), ("n3", slower))}
@@ -61,8 +61,8 @@ def test_nodes_where_the_same_was_learnt__stay_of_one_class() -> None:
     assert sorted(len(each.members) for each in index.classes) == [1, 6]
 
 
-def test_link_of_a_site_to_itself__joins_its_nodes_pair_by_pair() -> None:
-    """Both parts of the model need an accelerator of their own; without the network of the hall none reaches two."""
+def test_link_of_a_site_to_itself__connects_each_pair_of_its_nodes() -> None:
+    """Each part of the model needs its own accelerator; without the network of the hall no plan reaches two."""
     found = _hall(3)
     inside = {"between": [{"site": "hall"}, {"site": "hall"}], "bandwidth": "1Gbit/s", "roundTrip": "1ms"}
     joined = replace(found, links=found.links | {"lan": Link.model_validate({"metadata": meta("lan"), "spec": inside})})
@@ -81,7 +81,7 @@ def _measured(pairs: dict[tuple[str, str], float]) -> Observations:
     return Observations(bandwidth={pair: Estimate(rate, 0.0, Basis.MEASURED) for pair, rate in pairs.items()})
 
 
-def test_link_that_several_nodes_measured__is_for_all_what_most_of_them_found_and_the_odd_one_is_apart() -> None:
+def test_link_measured_by_several_nodes__has_their_median_except_for_the_deviating_one() -> None:
     found = _hall(6)
     pairs = {("drone", "n1"): 1e6, ("drone", "n2"): 1.1e6, ("drone", "n3"): 0.9e6, ("drone", "n4"): 0.2e6}
     index = FleetIndex(replace(found, observations=_measured(pairs)))
@@ -94,7 +94,7 @@ def test_link_that_several_nodes_measured__is_for_all_what_most_of_them_found_an
     ]
 
 
-def test_network_inside_a_site__one_pair_says_nothing_of_the_others() -> None:
+def test_measurement_inside_a_site__applies_to_its_pair_only() -> None:
     found = _hall(6)
     inside = {"between": [{"site": "hall"}, {"site": "hall"}], "bandwidth": "8Mbit/s", "roundTrip": "1ms"}
     found = replace(found, links=found.links | {"lan": Link.model_validate({"metadata": meta("lan"), "spec": inside})})

@@ -1,4 +1,4 @@
-"""Many missions against the exact choice among all plans: every way of every mission is a column of one program."""
+"""Joint planning against the exact choice among all plans: each plan of each mission is a column of one MILP."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class _Way:
-    """uses: share of each row, of which there is 1."""
+class _Column:
+    """A plan of one mission. uses: share of each row, whose capacity is 1."""
 
     mission: str
     value: float
     uses: Mapping[Row, float]
 
 
-def _ways(found: Snapshot) -> list[_Way]:
-    """All that a mission can do were it alone: what others do to it only makes it worse."""
+def _columns(found: Snapshot) -> list[_Column]:
+    """Return all plans of each mission as if it were alone: other missions can only make them worse."""
     made = []
     for key in found.missions:
         for meaning in read(found, key):
@@ -48,30 +48,30 @@ def _ways(found: Snapshot) -> list[_Way]:
                         size = sum(parse(BYTES, b.parameters) for b in own) + max(
                             parse(BYTES, b.activations) for b in own
                         )
-                        uses["memory", *spot] = size / used[spot].room
+                        uses["memory", *spot] = size / used[spot].free
                         if used[spot].facts.access.sharing == "Exclusive":
                             uses["use", *spot] = 1.0
-                    made.append(_Way(key, SERVED_VALUE + objective, uses))
+                    made.append(_Column(key, SERVED_VALUE + objective, uses))
     return made
 
 
 def _optimum(found: Snapshot) -> float:
-    """No choice of one way per mission that keeps time, memory and exclusive use of every unit is worth more."""
-    ways = _ways(found)
-    rows = sorted({row for way in ways for row in way.uses}, key=str)
-    if not ways:
+    """Return the best value of one plan per mission, within time, memory and exclusive use of every unit."""
+    columns = _columns(found)
+    rows = sorted({row for column in columns for row in column.uses}, key=str)
+    if not columns:
         return 0.0
-    matrix = np.array([[way.uses.get(row, 0.0) for way in ways] for row in rows])
-    goal = -np.array([way.value for way in ways])
+    matrix = np.array([[column.uses.get(row, 0.0) for column in columns] for row in rows])
+    goal = -np.array([column.value for column in columns])
     limits = LinearConstraint(matrix, ub=np.ones(len(rows)))
     done = milp(
-        goal, integrality=np.ones(len(ways)), bounds=Bounds(0, 1), constraints=limits, options={"mip_rel_gap": 0}
+        goal, integrality=np.ones(len(columns)), bounds=Bounds(0, 1), constraints=limits, options={"mip_rel_gap": 0}
     )
     return -float(done.fun)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_tier__reaches_no_more_than_the_exact_optimum_and_its_bound_no_less(seed: int) -> None:
+def test_exact_optimum__lies_between_value_and_bound_of_the_tier(seed: int) -> None:
     chance = Random(seed)
     found = fleet(chance, missions=chance.randint(2, 6), nodes=chance.randint(2, 6), tight=chance.random())
     tier, optimum = plan_fleet(found).tiers["Mission"], _optimum(found)
@@ -80,7 +80,7 @@ def test_tier__reaches_no_more_than_the_exact_optimum_and_its_bound_no_less(seed
 
 
 def test_prices__are_never_negative_whatever_the_solver_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """HiGHS was seen to say -6e-15 where a row is worth nothing; what is impossible would cost minus infinity by it."""
+    """HiGHS can return -6e-15 for a row that is worth nothing; an impossible step would then cost minus infinity."""
 
     def rounded(*args: Any, **kwargs: Any) -> Any:
         done = solve_lp(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Every kind of constraint that worlds are drawn with decides some plan: without it, there would be another optimum."""
+"""Every kind of constraint in the random worlds decides some plan: without it the optimum would differ."""
 
 from functools import cache
 from random import Random
@@ -11,7 +11,7 @@ from support.planner.builders import KEY
 from support.planner.constraint_kinds import IDLE, KINDS
 from support.planner.generators import every_kind
 
-_MOST = 300
+_MAX_WORLDS = 300
 _FIRST = {
     "a Hard limit of accuracy": 39,
     "a Hard limit of latency": 10,
@@ -22,7 +22,7 @@ _FIRST = {
     "updates of the model": 27,
     "variants that are named": 157,
     "an input by selector": 16,
-    "a plan that is held": 22,
+    "an incumbent plan": 22,
     "a fallback of others": 81,
     "links of others": 29,
     "patience of others": 28,
@@ -40,7 +40,7 @@ _FIRST = {
     "version": 37,
     "back end": 25,
     "operating system": 135,
-    "a processor beside": 8,
+    "a co-located processor": 8,
     "units that are unavailable": 157,
     "devices that are not ready": 9,
     "nodes that are not ready": 9,
@@ -58,7 +58,7 @@ _FIRST = {
     "sparsity": 40,
     "whole models": 19,
 }
-"""Seeds of worlds that each kind decides, tried before the others: most of the work was to find them."""
+"""Seeds of worlds in which each kind decides a plan, tried first because the search for them takes long."""
 
 
 @cache
@@ -69,23 +69,23 @@ def _world(seed: int) -> tuple[Snapshot, float | None]:
 
 
 def _optimum(found: Snapshot) -> float | None:
-    """None where nothing keeps every rule. That the planner finds it is tested beside this."""
+    """Return the optimum, or None if nothing is feasible; other tests prove that the planner finds it."""
     verdict = decide(found, KEY)
     return round(verdict.plan.objective, 9) if isinstance(verdict, Feasible) else None
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_kind_of_constraint__decides_some_plan(kind: str) -> None:
-    for seed in (_FIRST.get(kind, 0), *range(_MOST)):
+    for seed in (_FIRST.get(kind, 0), *range(_MAX_WORLDS)):
         found, optimum = _world(seed)
         without = KINDS[kind](found)
         if without != found and _optimum(without) != optimum:
             return
-    pytest.fail(f"{kind} made no difference in {_MOST} worlds")
+    pytest.fail(f"{kind} made no difference in {_MAX_WORLDS} worlds")
 
 
 @pytest.mark.parametrize("kind", IDLE)
-def test_what_planning_does_not_read__decides_none(kind: str) -> None:
+def test_field_that_planning_does_not_read__decides_no_plan(kind: str) -> None:
     worlds = [(found, optimum) for found, optimum in map(_world, range(60)) if IDLE[kind](found) != found]
     assert len(worlds) > 30
     for found, optimum in worlds:

@@ -1,4 +1,4 @@
-"""The planner against an enumeration in plain Python, with every kind of constraint at once, and with odd worlds."""
+"""The planner against an enumeration in plain Python, with every kind of constraint at once, and edge cases."""
 
 import math
 from itertools import pairwise, product
@@ -14,8 +14,8 @@ _Z, _SPREAD, _LINK_SPREAD, _ANSWER = 1.6448536269514722, 0.05, 0.15, 40
 _SPEEDUP = {"fp32": 1, "int8": 2}
 
 
-def _ways(world: World) -> list[tuple[str, tuple[str, ...]]]:
-    """(variant, node of each block) that keep every structural rule."""
+def _candidates(world: World) -> list[tuple[str, tuple[str, ...]]]:
+    """Return all (variant, node of each block) that keep every structural rule."""
     found = []
     blocks, (raw, features) = world["blocks"], world["egress"]
     for name, places in product(ACCURACY, product(NODES, repeat=len(blocks))):
@@ -44,13 +44,13 @@ def _may_go(reach: str, place: str) -> bool:
 
 
 def _memory(blocks: list[tuple[int, int | None, int]]) -> float:
-    """Mebibytes: weights, and the largest activation, 1 in each block."""
+    """Return mebibytes: weights, and the largest activation, 1 in each block."""
     return sum(size for _, _, size in blocks) + 1
 
 
-def _figures(world: World, way: tuple[str, tuple[str, ...]]) -> tuple[float, float, float, float]:
-    """mean, tail, energy (inf = unknown), seconds of the slowest stage."""
-    name, places = way
+def _figures(world: World, candidate: tuple[str, tuple[str, ...]]) -> tuple[float, float, float, float]:
+    """Return mean, tail, energy (inf = unknown) and seconds of the slowest step."""
+    name, places = candidate
     mean = tail = energy = 0.0
     stages: dict[str, float] = {}
     before, wires = "drone", []
@@ -71,9 +71,9 @@ def _figures(world: World, way: tuple[str, tuple[str, ...]]) -> tuple[float, flo
     return mean, tail, energy, max([*stages.values(), *wires])
 
 
-def _judge(world: World, way: tuple[str, tuple[str, ...]]) -> tuple[bool, float]:
-    """Whether every Hard limit is kept, and the objective."""
-    mean, tail, energy, busy = _figures(world, way)
+def _judge(world: World, candidate: tuple[str, tuple[str, ...]]) -> tuple[bool, float]:
+    """Return whether every Hard limit is kept, and the objective."""
+    mean, tail, energy, busy = _figures(world, candidate)
     weights = [w / sum(world["weights"]) for w in world["weights"]]
     feasible, objective = busy * world["rate"] <= 1 + 1e-9, 0.0
     latency = world["latency"] or ((1000, False) if not (world["energy"] or world["accuracy"]) else None)
@@ -86,7 +86,7 @@ def _judge(world: World, way: tuple[str, tuple[str, ...]]) -> tuple[bool, float]
         objective += weights[2] * max(-1.0, (limit - energy) / limit)
         feasible &= not world["energy"][1] or energy <= limit * (1 + 1e-9)
     if world["accuracy"]:
-        floor, value = world["accuracy"][0] / 100, ACCURACY[way[0]]
+        floor, value = world["accuracy"][0] / 100, ACCURACY[candidate[0]]
         objective += weights[0] * (value - floor) / (1 - floor)
         feasible &= not world["accuracy"][1] or value >= floor - 1e-9
     return feasible, objective
@@ -95,17 +95,17 @@ def _judge(world: World, way: tuple[str, tuple[str, ...]]) -> tuple[bool, float]
 def _check(world: World) -> None:
     *inner, (mop, _, size) = world["blocks"]
     world = {**world, "blocks": [*inner, (mop, None, size)]}
-    judged = [_judge(world, way) for way in _ways(world)]
+    judged = [_judge(world, candidate) for candidate in _candidates(world)]
     feasible = [objective for kept, objective in judged if kept]
     verdict = plan(constrained_world(world), "default/watch")
     assert isinstance(verdict, Feasible) is bool(feasible)
     if isinstance(verdict, Feasible):
         assert verdict.plan.objective == pytest.approx(max(feasible), abs=1e-7)
         assert verdict.bound == pytest.approx(verdict.plan.objective)
-        assert _judge(world, _way_of(world, verdict.plan))[0]
+        assert _judge(world, _candidate_of(world, verdict.plan))[0]
 
 
-def _way_of(world: World, chosen: Plan) -> tuple[str, tuple[str, ...]]:
+def _candidate_of(world: World, chosen: Plan) -> tuple[str, tuple[str, ...]]:
     places = [""] * len(world["blocks"])
     for part in chosen.partitions:
         places[part.first : part.last + 1] = [part.node] * (part.last + 1 - part.first)
@@ -114,7 +114,7 @@ def _way_of(world: World, chosen: Plan) -> tuple[str, tuple[str, ...]]:
 
 @settings(max_examples=300, deadline=None)
 @given(world=constrained_worlds)
-def test_plan__is_the_best_of_all_ways_that_keep_every_rule(world: World) -> None:
+def test_plan__is_the_best_of_all_candidates_that_keep_every_rule(world: World) -> None:
     _check(world)
 
 
@@ -142,19 +142,19 @@ _PLAIN: World = {
         ("one block", {"blocks": [(50, None, 1)]}),
         ("no legal cut", {"blocks": [(50, None, 1), (50, None, 1)]}),
         ("no link at all", {"mbit": {frozenset(p): None for p in product(NODES, NODES) if p[0] < p[1]}}),
-        ("a way only over another node", {"mbit": _PLAIN["mbit"] | {frozenset(("cloud", "drone")): None}}),
+        ("a path only through another node", {"mbit": _PLAIN["mbit"] | {frozenset(("cloud", "drone")): None}}),
         ("the accuracy floor exactly met", {"accuracy": (80, True)}),
         ("the memory exactly filled", {"memory": dict.fromkeys(NODES, 4)}),
         ("a byte too little memory", {"memory": dict.fromkeys(NODES, 3)}),
         ("the rate exactly sustained", {"rate": 133.333333, "modes": {"Local"}}),
         ("nothing is quick enough", {"latency": (1, True)}),
-        ("nobody knows any power", {"watts": dict.fromkeys(NODES)}),
-        ("nobody knows any power, and it is only wished for", {"watts": dict.fromkeys(NODES), "energy": (500, False)}),
-        ("what is wished for is far away", {"latency": (1, False), "energy": (1, False)}),
-        ("only weights of zero for what is limited", {"weights": (1, 0, 0)}),
+        ("all power is unknown", {"watts": dict.fromkeys(NODES)}),
+        ("all power is unknown, and its limit is Soft", {"watts": dict.fromkeys(NODES), "energy": (500, False)}),
+        ("Soft limits that are far from any plan", {"latency": (1, False), "energy": (1, False)}),
+        ("weights of zero for all that is limited", {"weights": (1, 0, 0)}),
     ],
 )
-def test_odd_world__has_the_plan_of_the_enumeration(case: str, change: World) -> None:
+def test_edge_case__has_the_plan_of_the_enumeration(case: str, change: World) -> None:
     del case
     _check({**_PLAIN, **change})
 

@@ -12,7 +12,7 @@ from support.oracle.model import forms_of, places_of, read
 from support.planner.generators import every_kind, one_mission
 
 _KEY = "default/watch"
-_SEEDS = (*range(100), 300)  # the best plan of the last is in four parts
+_SEEDS = (*range(100), 300)  # the best plan of the last has four partitions
 
 
 def _instance(seed: int) -> Snapshot:
@@ -20,20 +20,20 @@ def _instance(seed: int) -> Snapshot:
     return one_mission(chance, blocks=chance.randint(8, 12), nodes=chance.choice((4, 5)))
 
 
-def _odd(seed: int) -> Snapshot:
+def _every_kind(seed: int) -> Snapshot:
     chance = Random(seed)
     return every_kind(chance, blocks=chance.randint(1, 4), nodes=chance.randint(2, 4))
 
 
 @pytest.mark.parametrize("seed", _SEEDS)
-def test_plan__is_that_of_highs_with_every_constraint(seed: int) -> None:
+def test_plan__equals_that_of_highs_with_every_constraint(seed: int) -> None:
     _compare(_instance(seed))
 
 
 @pytest.mark.parametrize("seed", _SEEDS)
-def test_plan__is_that_of_highs_in_odd_worlds(seed: int) -> None:
-    """Smaller ones, with all that there is: see `oddities`."""
-    _compare(_odd(seed))
+def test_plan__equals_that_of_highs_in_worlds_of_every_kind(seed: int) -> None:
+    """Smaller worlds with every kind of constraint."""
+    _compare(_every_kind(seed))
 
 
 def _compare(found: Snapshot) -> None:
@@ -43,7 +43,7 @@ def _compare(found: Snapshot) -> None:
         own = verdict.plan
         assert own.objective == pytest.approx(wanted.objective, abs=1e-7)
         assert verdict.bound == pytest.approx(own.objective)
-        # HiGHS's model agrees that the planner's own way keeps every rule and is worth what it says.
+        # In the model of HiGHS the planner's plan keeps every rule and has the same objective.
         meaning = next(m for m in read(found, _KEY) if (m.variant.name, m.exit) == (own.variant, own.exit))
         blocks = len(meaning.variant.blocks)
         kept, objective = Program(meaning).judge(places_of(own, blocks), forms_of(own, blocks))
@@ -51,8 +51,8 @@ def _compare(found: Snapshot) -> None:
         assert objective == pytest.approx(own.objective, abs=1e-9)
 
 
-def test_instances__have_answers_of_every_kind() -> None:
-    """Otherwise what agrees above would say little."""
+def test_instances__have_plans_of_every_kind() -> None:
+    """Otherwise the agreement above would prove little."""
     verdicts = [decide(_instance(seed), _KEY) for seed in _SEEDS]
     plans = [verdict.plan for verdict in verdicts if isinstance(verdict, Feasible)]
     assert len(_SEEDS) * 0.3 < len(plans) < len(_SEEDS) * 0.9

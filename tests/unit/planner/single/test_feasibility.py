@@ -1,4 +1,4 @@
-"""Whether a mission can be served is the same answer for every aim, and that of HiGHS with any number of parts."""
+"""Feasibility is the same for every aim, and equals that of HiGHS with any number of partitions."""
 
 import json
 from collections.abc import Mapping
@@ -30,20 +30,20 @@ _MAX_PARTITIONS = 16
 # ------------------------------------------------------------------------------------------------ random worlds
 
 
-def _odd(seed: int) -> Snapshot:
+def _every_kind(seed: int) -> Snapshot:
     chance = Random(7000 + seed)
     return every_kind(chance, blocks=chance.randint(1, 5), nodes=chance.randint(2, 5))
 
 
 def _long(seed: int) -> Snapshot:
-    """More blocks and units, so that four parts are not always enough."""
+    """Return a world of more blocks and units, in which four partitions do not always suffice."""
     chance = Random(8000 + seed)
     return one_mission(chance, blocks=chance.randint(5, 7), nodes=chance.choice((5, 6)))
 
 
-@pytest.mark.parametrize("world", [_odd, _long])
+@pytest.mark.parametrize("world", [_every_kind, _long])
 @pytest.mark.parametrize("seed", range(16))
-def test_feasibility__is_that_of_highs_for_every_aim(world: Any, seed: int) -> None:
+def test_feasibility__equals_that_of_highs_for_every_aim(world: Any, seed: int) -> None:
     found = world(seed)
     is_possible = best(found, KEY, most=_MAX_PARTITIONS) is not None
     for aim in AIMS:
@@ -55,40 +55,40 @@ def test_feasibility__is_that_of_highs_for_every_aim(world: Any, seed: int) -> N
 
 
 def _keeps_every_rule(found: Snapshot, own: Plan) -> bool:
-    """By the independent program."""
+    """Return whether the plan keeps every rule of the independent program."""
     meaning = next(m for m in read(found, KEY) if (m.variant.name, m.exit) == (own.variant, own.exit))
     blocks = len(meaning.variant.blocks)
     return Program(meaning, _MAX_PARTITIONS).judge(places_of(own, blocks), forms_of(own, blocks))[0]
 
 
 def _check_json(found: Snapshot, verdict: Feasible | Infeasible) -> None:
-    """Raise ValueError where a figure is none that JSON has."""
+    """Raise ValueError if a figure is not representable in JSON."""
     json.dumps(describe(found.missions[KEY], verdict), allow_nan=False)
 
 
 @pytest.mark.parametrize("seed", range(16))
-def test_highest_rate__is_the_most_that_highs_sustains(seed: int) -> None:
-    """With shared links. Just above it nothing is possible, just below it something is."""
-    found = _odd(300 + seed)
-    for name in ("codecs", "a power cap", "updates of the model", "all that others hold", "a plan that is held"):
+def test_highest_rate__is_the_maximum_of_highs(seed: int) -> None:
+    """With shared links: a slightly higher rate is infeasible, a slightly lower one feasible."""
+    found = _every_kind(300 + seed)
+    for name in ("codecs", "a power cap", "updates of the model", "all that others hold", "an incumbent plan"):
         found = KINDS[name](found)
-    found = _asking(found, demand={"rate": "1/h"}, objectives={"latency": {"atMost": "9h", "window": "10h"}})
+    found = _with_spec(found, demand={"rate": "1/h"}, objectives={"latency": {"atMost": "9h", "window": "10h"}})
     verdict = decide(found, KEY, aim="rate")
     if isinstance(verdict, Feasible):
         rate = verdict.plan.rate.value
-        assert best(_asking(found, demand={"rate": f"{rate * 0.999:.6f}/s"}), KEY, most=_MAX_PARTITIONS) is not None
-        assert best(_asking(found, demand={"rate": f"{rate * 1.001:.6f}/s"}), KEY, most=_MAX_PARTITIONS) is None
+        assert best(_with_spec(found, demand={"rate": f"{rate * 0.999:.6f}/s"}), KEY, most=_MAX_PARTITIONS) is not None
+        assert best(_with_spec(found, demand={"rate": f"{rate * 1.001:.6f}/s"}), KEY, most=_MAX_PARTITIONS) is None
 
 
-def _asking(found: Snapshot, **spec: Any) -> Snapshot:
+def _with_spec(found: Snapshot, **spec: Any) -> Snapshot:
     return replace(found, missions={**found.missions, KEY: changed(found.missions[KEY], lambda b: b["spec"].update(spec))})  # fmt: skip  # noqa: E501
 
 
-# ------------------------------------------------------------------------------------------------ many parts
+# ------------------------------------------------------------------------------------------------ many partitions
 
 
 def _chain(count: int, nodes: list[str], *, gops: Mapping[str, int] | None = None, **spec: Any) -> Snapshot:
-    """Each unit has room for one block."""
+    """Return a snapshot in which each unit has memory for one block."""
     chain = [block(f"b{i}", mop=50, cut=1000 if i < count - 1 else None, parameters="8Mi") for i in range(count)]
     links = [link(a, b, "100Mbit/s") for i, a in enumerate(nodes) for b in nodes[i + 1 :]]
     profiles = {n: profile(f"p-{n}" if gops else "p", gops=(gops or {}).get(n, 50), memory="10Mi") for n in nodes}
@@ -102,7 +102,7 @@ def _chain(count: int, nodes: list[str], *, gops: Mapping[str, int] | None = Non
 
 @pytest.mark.parametrize("aim", AIMS)
 @pytest.mark.parametrize("equal", [True, False])
-def test_plan__in_more_than_four_parts_is_found_for_every_aim(aim: Aim, equal: bool) -> None:
+def test_plan_of_more_than_four_partitions__is_found_for_every_aim(aim: Aim, equal: bool) -> None:
     nodes = [f"n{i}" for i in range(8 if equal else 6)]
     speeds = None if equal else {name: 20 + 7 * i for i, name in enumerate(nodes)}
     verdict = decide(_chain(len(nodes), nodes, gops=speeds), KEY, aim=aim)
@@ -111,7 +111,7 @@ def test_plan__in_more_than_four_parts_is_found_for_every_aim(aim: Aim, equal: b
 
 
 @pytest.mark.parametrize("aim", AIMS)
-def test_plan__that_needs_a_unit_more_than_there_is_can_never_be(aim: Aim) -> None:
+def test_plan_that_needs_one_more_unit__is_permanently_infeasible(aim: Aim) -> None:
     verdict = plan(_chain(8, [f"n{i}" for i in range(7)]), KEY, aim=aim)
     assert isinstance(verdict, Infeasible)
     assert [(b.code, b.retry) for b in verdict.blockers] == [("MemoryTooSmall", "CannotEver")]
@@ -131,7 +131,7 @@ def _measured(name: str, spans: Mapping[tuple[str, str], str]) -> ModelProfile:
 
 
 def _crossed_twice() -> Snapshot:
-    """Three quick units, of which the middle one is behind a slow link that would be crossed there and back."""
+    """Return three fast units, the middle one behind a slow link that would be crossed there and back."""
     chain = [block("b0", mop=1, cut=250_000), block("b1", mop=1, cut=250_000), block("b2", mop=1, cut=None)]
     slow = {("b0", "b1"): "9s", ("b1", "b1"): "9s", ("b0", "b2"): "9s", ("b1", "b2"): "9s", ("b0", "b0"): "9s", ("b2", "b2"): "9s"}  # fmt: skip  # noqa: E501
     nodes = {"drone": "a", "x1": "a", "x2": "a", "y": "b"}
@@ -168,7 +168,7 @@ def test_highest_rate__counts_a_link_as_often_as_it_is_crossed() -> None:
 
 
 def test_highest_rate__keeps_the_power_cap_that_two_units_share() -> None:
-    """On one node both units would be quicker, and together draw more than they may."""
+    """Both units on one node would be faster, but together they exceed the power cap."""
     chain = [block("b0", mop=1000, cut=250, parameters="8Mi"), block("b1", mop=1000, cut=None, parameters="8Mi")]
     found = snapshot(
         profiles={
@@ -205,14 +205,14 @@ def _unknown_power(**spec: Any) -> Snapshot:
 
 
 @pytest.mark.parametrize("aim", AIMS)
-def test_plan__over_units_of_unknown_power_is_found_for_every_aim(aim: Aim) -> None:
+def test_plan_over_units_of_unknown_power__is_found_for_every_aim(aim: Aim) -> None:
     verdict = decide(_unknown_power(), KEY, aim=aim)
     assert isinstance(verdict, Feasible)
     assert len(verdict.plan.partitions) == 2
     _check_json(_unknown_power(), verdict)
 
 
-def test_least_energy__prefers_a_plan_whose_energy_is_known() -> None:
+def test_energy_aim__prefers_a_plan_of_known_energy() -> None:
     found = _unknown_power()
     more = snapshot(
         profiles={"drone": profile("p-drone", memory="10Mi", watts=None), "edge": profile("p-edge", gops=1)},
@@ -227,7 +227,7 @@ def test_least_energy__prefers_a_plan_whose_energy_is_known() -> None:
 
 
 @pytest.mark.parametrize("aim", AIMS)
-def test_worth__of_a_figure_that_nobody_knows_is_told_as_unknown(aim: Aim) -> None:
+def test_term_of_an_unknown_figure__is_shown_as_unknown(aim: Aim) -> None:
     assert format_term(float("-inf"), aim) == ("-inf" if aim == "margins" else "unknown")
 
 
@@ -241,21 +241,21 @@ def _without_peak(spans: Mapping[tuple[str, str], str]) -> Snapshot:
     return replace(found, profiles={"p-drone": bare}, model_profiles={"default/m": _measured("drone", spans)})
 
 
-def test_unit_without_a_peak__runs_what_was_measured_whole() -> None:
+def test_unit_without_a_peak__runs_a_model_that_was_measured_as_a_whole() -> None:
     verdict = decide(_without_peak({("a", "b"): "30ms"}), KEY)
     assert isinstance(verdict, Feasible)
     assert verdict.plan.partitions[0].compute.value == pytest.approx(0.03)
     assert verdict.plan.partitions[0].compute.basis == "Measured"
 
 
-def test_unit_without_a_peak__runs_no_span_but_those_that_were_measured() -> None:
+def test_unit_without_a_peak__runs_only_measured_spans() -> None:
     verdict = plan(_without_peak({("a", "a"): "30ms"}), KEY)
     assert isinstance(verdict, Infeasible)
     assert verdict.blockers[0].code == "PeakUnknown"
     assert "the whole model was not measured" in verdict.blockers[0].message
 
 
-def test_unit_without_a_peak__runs_nothing_where_nothing_was_measured() -> None:
+def test_unit_without_a_peak__runs_nothing_without_measurements() -> None:
     verdict = plan(replace(_without_peak({("a", "a"): "1ms"}), model_profiles={}), KEY)
     assert isinstance(verdict, Infeasible)
     assert [(b.code, b.retry) for b in verdict.blockers] == [("PeakUnknown", "CannotEver")]

@@ -1,4 +1,4 @@
-"""What a change to a plan takes, from nothing, from itself, and from a plan that it shares something with."""
+"""Cost of a move to a plan: from nothing, from the same plan, and from a plan that shares some of it."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from support.planner.builders import KEY, block, link, mission, model, profile, 
 
 
 def _world(*modes: str) -> Snapshot:
-    """16 MiB in four blocks; a slow drone, a quick edge."""
+    """Return a model of 16 MiB in four blocks, a slow drone and a fast edge."""
     chain = [block(f"b{i}", mop=50, cut=1000 if i < 3 else None, parameters="4Mi") for i in range(4)]
     return snapshot(
         profiles={"drone": profile("slow", gops=10), "edge": profile("quick", gops=100)},
@@ -26,23 +26,23 @@ def _chosen(world: Snapshot, held: Plan | None = None) -> Plan:
     return verdict.plan
 
 
-def test_first_plan__pulls_the_artefact_and_loads_every_part() -> None:
+def test_first_plan__pulls_the_artifact_and_loads_every_partition() -> None:
     chosen = _chosen(_world("Local"))
     assert chosen.switching is not None
     assert chosen.switching.pull == 2**20
-    load, warm = chosen.partitions[0].memory / 150e6, 2 * chosen.partitions[0].compute.value
-    assert chosen.switching.time.value == pytest.approx(2**20 / 12.5e6 + load + warm)
+    load, warm_up = chosen.partitions[0].memory / 150e6, 2 * chosen.partitions[0].compute.value
+    assert chosen.switching.time.value == pytest.approx(2**20 / 12.5e6 + load + warm_up)
     assert chosen.switching.memory == 0
 
 
-def test_plan_that_is_held__takes_nothing() -> None:
+def test_move_to_the_current_plan__costs_nothing() -> None:
     held = _chosen(_world("Local"))
     again = _chosen(_world("Local"), held).switching
     assert again is not None
     assert (again.pull, again.time.value, again.memory) == (0, 0, 0)
 
 
-def test_other_cut__pulls_only_where_the_artefact_is_not_and_counts_what_is_held_twice() -> None:
+def test_move_to_another_cut__pulls_only_missing_artifacts_and_counts_memory_held_twice() -> None:
     held = _chosen(_world("Local"))
     split = _chosen(_world("Split"), held)
     assert split.mode == "Split"
@@ -50,11 +50,11 @@ def test_other_cut__pulls_only_where_the_artefact_is_not_and_counts_what_is_held
     assert split.switching.pull == 2**20  # by the edge
     here = [part for part in split.partitions if part.node == "drone"]
     spare = split.fallback.partition.memory if split.fallback else 0
-    beside = sum(part.memory for part in here) + (0 if _is_held(split, held) else spare)
-    assert split.switching.memory == beside
+    extra = sum(part.memory for part in here) + (0 if _is_held(split, held) else spare)
+    assert split.switching.memory == extra
 
 
 def _is_held(chosen: Plan, held: Plan) -> bool:
-    """Whether the fallback is the very part that served before."""
+    """Return whether the fallback is the partition that served before."""
     part, before = chosen.fallback and chosen.fallback.partition, held.partitions[0]
     return part is not None and (part.node, part.unit, part.last) == (before.node, before.unit, before.last)

@@ -16,7 +16,7 @@ _NODES = [f"n{i:02}" for i in range(80)]
 
 
 def _wide() -> Snapshot:
-    """Eighty nodes that all differ: the quicker the thirstier. By margins the thriftiest are the best."""
+    """Return eighty different nodes: the faster, the more power. By margins those of least energy are best."""
     profiles: dict[str, Any] = {"drone": profile("p-drone", gops=1, memory="1Mi", watts="1W")}
     for i, name in enumerate(_NODES):
         profiles[name] = profile(f"p-{name}", gops=20 + i, memory="64Mi", watts=f"{1 + i * i}W")
@@ -30,7 +30,7 @@ def _wide() -> Snapshot:
 
 
 @pytest.mark.parametrize("aim", ["margins", "latency", "energy", "rate"])
-def test_aim__on_a_wide_fleet_finds_what_the_best_pair_of_nodes_alone_would_give(aim: Aim) -> None:
+def test_aim_on_a_wide_fleet__finds_the_plan_of_the_best_pair_of_nodes(aim: Aim) -> None:
     world = _wide()
     alone = []
     for name in _NODES:
@@ -42,8 +42,8 @@ def test_aim__on_a_wide_fleet_finds_what_the_best_pair_of_nodes_alone_would_give
     assert verdict.bound >= max(alone) - 1e-9
 
 
-def test_tiers_bound__of_another_aim_is_not_below_what_another_choice_reaches() -> None:
-    """Who goes first takes the quick unit; with it the other one would have gained more."""
+def test_bound_of_a_tier__is_not_below_what_another_choice_reaches() -> None:
+    """The first mission takes the fast unit, with which the other one would have gained more."""
     large = variant("fp32", [block("all", mop=10_000, cut=None)])
     digest = "sha256:" + "b" * 64
     large["artifacts"][0] |= {"uri": f"oci://registry/large@{digest}", "digest": digest}
@@ -67,7 +67,7 @@ def test_tiers_bound__of_another_aim_is_not_below_what_another_choice_reaches() 
 
 
 @pytest.mark.parametrize("aim", ["margins", "latency", "energy", "rate"])
-def test_model_that_fits_in_five_parts_only__is_planned_in_five(aim: Aim) -> None:
+def test_model_that_needs_five_partitions__is_planned_in_five(aim: Aim) -> None:
     chain = [block(f"b{i}", mop=50, cut=1000 if i < 4 else None, parameters="8Mi") for i in range(5)]
     names = ["drone", "a", "b", "c", "d"]
     links = [link(x, y, "100Mbit/s") for i, x in enumerate(names) for y in names[i + 1 :]]
@@ -77,6 +77,6 @@ def test_model_that_fits_in_five_parts_only__is_planned_in_five(aim: Aim) -> Non
     assert isinstance(verdict, Feasible)
     assert len(verdict.plan.partitions) == 5
     fewer = replace(found, devices={k: d for k, d in found.devices.items() if k != "d"})
-    refused = plan(fewer, "default/watch", aim=aim)
-    assert not isinstance(refused, Feasible)
-    assert [b.code for b in refused.blockers] == ["MemoryTooSmall"]
+    infeasible = plan(fewer, "default/watch", aim=aim)
+    assert not isinstance(infeasible, Feasible)
+    assert [b.code for b in infeasible.blockers] == ["MemoryTooSmall"]

@@ -1,4 +1,4 @@
-"""The whole trade-off against an enumeration, and plans made for one figure alone."""
+"""The Pareto front against an enumeration, and plans that optimize one figure alone."""
 
 from functools import partialmethod
 from itertools import product
@@ -44,7 +44,7 @@ def _world(world: dict[str, object], **spec: object) -> Snapshot:
 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
-def test_frontier__has_no_point_that_another_beats(world: dict[str, object]) -> None:
+def test_pareto_front__has_no_dominated_point(world: dict[str, object]) -> None:
     points = [(p.latency.value, p.energy.value) for p in pareto_front(_world(world), "default/watch").plans]
     assert points == sorted(points)
     assert [e for _, e in points] == sorted((e for _, e in points), reverse=True)
@@ -52,22 +52,22 @@ def test_frontier__has_no_point_that_another_beats(world: dict[str, object]) -> 
 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
-def test_frontier__ends_where_one_figure_alone_is_made_best(world: dict[str, object]) -> None:
+def test_pareto_front__ends_at_the_optimum_of_each_figure(world: dict[str, object]) -> None:
     front = pareto_front(_world(world), "default/watch")
     assert front.is_complete
     points = front.plans
-    quickest = plan(_world(world), "default/watch", aim="latency")
-    thriftiest = plan(_world(world), "default/watch", aim="energy")
-    assert isinstance(quickest, Feasible)
-    assert isinstance(thriftiest, Feasible)
-    assert abs(points[0].latency.value - quickest.plan.latency.value) < 1e-9
-    assert abs(points[-1].energy.value - thriftiest.plan.energy.value) < 1e-9
+    fastest = plan(_world(world), "default/watch", aim="latency")
+    least_energy = plan(_world(world), "default/watch", aim="energy")
+    assert isinstance(fastest, Feasible)
+    assert isinstance(least_energy, Feasible)
+    assert abs(points[0].latency.value - fastest.plan.latency.value) < 1e-9
+    assert abs(points[-1].energy.value - least_energy.plan.energy.value) < 1e-9
 
 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds, share=st.floats(0.05, 0.95))
-def test_frontier__holds_the_best_plan_of_every_limit(world: dict[str, object], share: float) -> None:
-    """Of all that keep a latency limit, the thriftiest is a point of the frontier."""
+def test_pareto_front__contains_the_best_plan_for_every_limit(world: dict[str, object], share: float) -> None:
+    """Of all plans that keep a latency limit, the one of least energy is a point of the front."""
     front = pareto_front(_world(world), "default/watch")
     assert front.is_complete
     points = front.plans
@@ -80,15 +80,17 @@ def test_frontier__holds_the_best_plan_of_every_limit(world: dict[str, object], 
     assert abs(verdict.plan.energy.value - best) < 1e-9
 
 
-@pytest.mark.parametrize("patience", ["points", "expansions"])
-def test_frontier__that_was_cut_short_says_so(patience: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limited", ["points", "expansions"])
+def test_pareto_front_that_was_cut_short__is_marked_as_incomplete(
+    limited: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = _world(
         {"blocks": [(30, 1000), (300, 100), (300, 10)], "gops": (9, 60, 60), "watts": (1, 9, 40), "mbit": (50,) * 3}
     )
     whole = pareto_front(world, "default/watch")
     assert whole.is_complete
     assert len(whole.plans) > 2
-    if patience == "points":
+    if limited == "points":
         monkeypatch.setattr(tracing, "_MAX_POINTS", 1)
     else:
         monkeypatch.setattr(BestFirstSearch, "run", partialmethod(BestFirstSearch.run, max_expansions=1))
@@ -99,14 +101,14 @@ def test_frontier__that_was_cut_short_says_so(patience: str, monkeypatch: pytest
 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
-def test_rate__is_that_of_the_pipeline_whose_slowest_stage_is_quickest(world: dict[str, object]) -> None:
+def test_highest_rate__reaches_that_of_the_best_pipeline(world: dict[str, object]) -> None:
     verdict = plan(_world(world), "default/watch", aim="rate")
     assert isinstance(verdict, Feasible)
     assert verdict.plan.rate.value >= max(_rates(world)) * (1 - 1e-6)
 
 
 def _rates(world: dict[str, object]) -> list[float]:
-    """Of every way over distinct nodes in any order, written out by hand."""
+    """Return the rates of all paths over distinct nodes in any order, computed independently."""
     blocks, found = world["blocks"], []
     speeds = {n: g * 1e9 for n, g in zip(_NODES, world["gops"], strict=True)}
     wires = {

@@ -39,7 +39,7 @@ def test_rejections_and_explanations__are_those_of_all_scopes_in_any_order(world
     scopes.append(SearchScope())
 
     def explain(order: tuple[SearchScope, ...]) -> object:
-        problem = _problem(world)  # a new one: what an earlier search left in caches must not matter either
+        problem = _problem(world)  # a new one, as caches of an earlier search must not matter either
         merged = _merge(tuple(search(problem, scope, Budget()) for scope in order))
         rejected = summarise_rejections(merged.candidates, merged.rejections)
         best = [(c.objective, c.variant.label, [p.unit.key for p in c.partitions]) for c in merged.candidates]

@@ -1,4 +1,4 @@
-"""The menu of ways in two parts at most: judged as the search judges them, and what it leaves out is bounded."""
+"""Table of plans of at most two partitions: evaluated as the search does, with a bound on what it leaves out."""
 
 import numpy as np
 import pytest
@@ -25,41 +25,41 @@ def _problem(world: World) -> MissionProblem:
 
 @settings(max_examples=300, deadline=None)
 @given(world=constrained_worlds)
-def test_menu__and_what_is_beyond_it_hold_the_best_plan(world: World) -> None:
-    menus, verdict = build_tables(_problem(world), Budget()), plan(constrained_world(world), "default/watch")
-    on_it = [best for menu in menus for best in menu.best()]
+def test_tables__contain_or_bound_the_best_plan(world: World) -> None:
+    tables, verdict = build_tables(_problem(world), Budget()), plan(constrained_world(world), "default/watch")
+    listed = [best for table in tables for best in table.best()]
     if isinstance(verdict, Feasible):
-        reached = max([net for net, _ in on_it] + [bound_outside(menu) for menu in menus])
+        reached = max([net for net, _ in listed] + [bound_outside(table) for table in tables])
         assert verdict.plan.objective <= reached + 1e-9
-        assert all(net <= verdict.plan.objective + 1e-9 for net, _ in on_it)
+        assert all(net <= verdict.plan.objective + 1e-9 for net, _ in listed)
     else:
-        assert on_it == []
+        assert listed == []
 
 
 @settings(max_examples=200, deadline=None)
 @given(world=constrained_worlds)
-def test_menu__judges_each_way_as_the_search_does(world: World) -> None:
+def test_table__evaluates_each_candidate_as_the_search_does(world: World) -> None:
     problem = _problem(world)
     graphs = ScopeGraphs(problem, SearchScope(), Budget()).list_graphs()
     made = {each.variant.label: each for each in graphs}
-    for menu in build_tables(problem, Budget()):
-        whole = made[menu.variant.label]
-        for way in np.flatnonzero(np.isfinite(menu.objective)):
-            mine = menu.candidate(int(way))
-            at = whole.graph.find_path([(*p.unit.key, p.last, p.codec) for p in mine.partitions])
-            assert at is not None
-            judged = whole.evaluate(at)
-            assert judged.shortfalls == {}
-            assert (mine.mode, mine.is_move) == (judged.mode, judged.is_move)
-            assert mine.terms == pytest.approx(judged.terms)
-            assert mine.objective == pytest.approx(judged.objective, abs=1e-9)
-            assert mine.latency == pytest.approx(judged.latency)
+    for table in build_tables(problem, Budget()):
+        whole = made[table.variant.label]
+        for index in np.flatnonzero(np.isfinite(table.objective)):
+            candidate = table.candidate(int(index))
+            path = whole.graph.find_path([(*p.unit.key, p.last, p.codec) for p in candidate.partitions])
+            assert path is not None
+            evaluated = whole.evaluate(path)
+            assert evaluated.shortfalls == {}
+            assert (candidate.mode, candidate.is_move) == (evaluated.mode, evaluated.is_move)
+            assert candidate.terms == pytest.approx(evaluated.terms)
+            assert candidate.objective == pytest.approx(evaluated.objective, abs=1e-9)
+            assert candidate.latency == pytest.approx(evaluated.latency)
 
 
 @settings(max_examples=150, deadline=None)
 @given(world=constrained_worlds)
 def test_plan_in_a_large_fleet__is_never_better_than_the_best_nor_the_best_above_its_bound(world: World) -> None:
-    """As if these few classes were too many: what is near comes first, what is far where nothing near will do."""
+    """With a limit of zero units, nearby units are searched first, and others only if no nearby plan is feasible."""
     best = plan(constrained_world(world), "default/watch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mission_problem, "_MAX_UNITS", 0)

@@ -28,16 +28,16 @@ _SECONDS = st.sampled_from([0.0, 1.0, 2.0, 3.0, 5.0, 8.0, np.inf])
 
 @st.composite
 def instances(draw: st.DrawFn) -> PipelineSteps:
-    """Tables that are not smooth, with free cuts, missing links, spans that do not fit, and units that are equal."""
+    """Return irregular tables, with free cuts, missing links, spans that do not fit, and equal units."""
     return draw(pairs())[0]
 
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[PipelineSteps, PipelineSteps]:
-    """Two quantities of the same units: what is taken the largest of, and what is summed."""
+    """Return two quantities of the same units: one whose maximum counts, and one that is summed."""
     count, last = draw(st.integers(1, 4)), draw(st.integers(1, 4))
     kinds = draw(st.lists(st.integers(0, 1), min_size=count, max_size=count) | st.just(list(range(count))))
-    different, most = max(kinds) + 1, draw(st.integers(1, count))
+    different, max_stages = max(kinds) + 1, draw(st.integers(1, count))
     needed = np.array(draw(st.lists(st.booleans(), min_size=different, max_size=different)))[kinds]
 
     def table(*shape: int) -> Array:
@@ -49,13 +49,13 @@ def pairs(draw: st.DrawFn) -> tuple[PipelineSteps, PipelineSteps]:
         spans[:, *np.tril_indices(last + 1)] = np.inf
         hops = hops[np.ix_([*kinds, different], kinds)]
         hops[np.arange(count), np.arange(count)] = np.inf
-        return PipelineSteps(tuple(range(count)), spans[kinds], hops, needed, most)
+        return PipelineSteps(tuple(range(count)), spans[kinds], hops, needed, max_stages)
 
     return stages(), stages()
 
 
-def _ways(stages: PipelineSteps, order: tuple[int, ...] | None = None) -> list[GraphPath]:
-    """Every way over distinct units; only those that keep the order where one is given."""
+def _paths(stages: PipelineSteps, order: tuple[int, ...] | None = None) -> list[GraphPath]:
+    """Return every path over distinct units; only those in this order if one is given."""
     inner, found = range(1, stages.last), []
     for length in range(1, stages.max_stages + 1):
         chains = permutations(range(stages.source), length) if order is None else combinations(order, length)
@@ -67,36 +67,36 @@ def _ways(stages: PipelineSteps, order: tuple[int, ...] | None = None) -> list[G
     return found
 
 
-def _steps(stages: PipelineSteps, way: GraphPath) -> list[float]:
-    at = [0, *(end for _, end in way)]
-    spans = [stages.spans[unit, at[i], end] for i, (unit, end) in enumerate(way)]
-    places = [stages.source, *(unit for unit, _ in way)]
+def _steps(stages: PipelineSteps, path: GraphPath) -> list[float]:
+    at = [0, *(end for _, end in path)]
+    spans = [stages.spans[unit, at[i], end] for i, (unit, end) in enumerate(path)]
+    places = [stages.source, *(unit for unit, _ in path)]
     hops = [stages.crossings[a, b, at[i]] for i, (a, b) in enumerate(pairwise(places))]
     return [*spans, *hops]
 
 
-def _seconds(stages: PipelineSteps, way: GraphPath) -> float:
-    return float(max(_steps(stages, way)))
+def _seconds(stages: PipelineSteps, path: GraphPath) -> float:
+    return float(max(_steps(stages, path)))
 
 
 def _best(stages: PipelineSteps, order: tuple[int, ...] | None = None) -> float:
-    return min((_seconds(stages, way) for way in _ways(stages, order)), default=np.inf)
+    return min((_seconds(stages, path) for path in _paths(stages, order)), default=np.inf)
 
 
 def _by_counts(stages: PipelineSteps) -> tuple[float, GraphPath]:
-    """The quickest that the kernel for all orders finds alone."""
+    """Return the fastest path that the kernel for all orders finds alone."""
     types = UnitTypes.from_steps(stages, stages.group_interchangeable())
     found = ((float(seconds), MultisetProbe(types, float(seconds)).run()) for seconds in stages.step_times())
-    return next((seconds, way) for seconds, way in found if way is not None)
+    return next((seconds, path) for seconds, path in found if path is not None)
 
 
-def _is_legal(stages: PipelineSteps, way: GraphPath) -> bool:
-    return way in _ways(stages)
+def _is_legal(stages: PipelineSteps, path: GraphPath) -> bool:
+    return path in _paths(stages)
 
 
 @settings(max_examples=300, deadline=None)
 @given(stages=instances())
-def test_solve__is_as_quick_as_the_best_of_all_orders_and_cuts(stages: PipelineSteps) -> None:
+def test_solution__is_as_fast_as_the_best_of_all_orders_and_cuts(stages: PipelineSteps) -> None:
     found, best = solve_unconstrained(stages), _best(stages)
     assert (found.seconds, found.bound) == (best, best)
     assert found.path is None if np.isinf(best) else _seconds(stages, found.path) == best
@@ -105,36 +105,36 @@ def test_solve__is_as_quick_as_the_best_of_all_orders_and_cuts(stages: PipelineS
 
 @settings(max_examples=200, deadline=None)
 @given(stages=instances(), chance=st.randoms(use_true_random=False))
-def test_fixed_order__is_as_quick_as_the_best_of_all_cuts_in_that_order(stages: PipelineSteps, chance: Random) -> None:
+def test_fixed_order__is_as_fast_as_the_best_of_all_cuts_in_that_order(stages: PipelineSteps, chance: Random) -> None:
     order = tuple(chance.sample(range(stages.source), stages.source))
     candidates = stages.step_times()
-    at, way = find_first_time(stages, candidates, order, below=len(candidates))
+    at, path = find_first_time(stages, candidates, order, below=len(candidates))
     best = _best(stages, order)
-    assert (float(candidates[at]) if way else np.inf) == best
-    assert way is None or (way in _ways(stages, order) and _seconds(stages, way) == best)
+    assert (float(candidates[at]) if path else np.inf) == best
+    assert path is None or (path in _paths(stages, order) and _seconds(stages, path) == best)
 
 
 @settings(max_examples=150, deadline=None)
 @given(stages=instances())
 def test_kernels__agree_on_what_is_possible_at_every_time(stages: PipelineSteps) -> None:
-    """Any order at once, by types or by units, is what some fixed order can do."""
+    """The kernel for all orders, by types or by units, finds a path exactly if one fixed order has one."""
     by_type = UnitTypes.from_steps(stages, stages.group_interchangeable())
     by_unit = UnitTypes.from_steps(stages, [[unit] for unit in range(stages.source)])
     for seconds in stages.step_times():
         probe = OrderProbe(stages, float(seconds))
         orders = [probe.run(order) for order in permutations(range(stages.source))]
-        lengths = {len(way) for way in orders if way is not None}
-        for way in (MultisetProbe(types, float(seconds)).run() for types in (by_type, by_unit)):
-            assert (way is None) == (not lengths)
-            if way is not None:
-                assert len(way) == min(lengths)
-                assert _is_legal(stages, way)
-                assert _seconds(stages, way) <= seconds
+        lengths = {len(path) for path in orders if path is not None}
+        for path in (MultisetProbe(types, float(seconds)).run() for types in (by_type, by_unit)):
+            assert (path is None) == (not lengths)
+            if path is not None:
+                assert len(path) == min(lengths)
+                assert _is_legal(stages, path)
+                assert _seconds(stages, path) <= seconds
 
 
 @settings(max_examples=150, deadline=None)
 @given(stages=instances())
-def test_bound__is_true_where_not_every_order_is_looked_at(stages: PipelineSteps) -> None:
+def test_bound__is_valid_if_not_all_orders_are_searched(stages: PipelineSteps) -> None:
     found, best = solve_unconstrained(stages, max_exact_states=0, width=stages.source), _best(stages)
     assert found.bound <= best <= found.seconds
     assert found.path is None or (_is_legal(stages, found.path) and _seconds(stages, found.path) == found.seconds)
@@ -142,20 +142,20 @@ def test_bound__is_true_where_not_every_order_is_looked_at(stages: PipelineSteps
 
 @settings(max_examples=150, deadline=None)
 @given(stages=instances(), width=st.integers(1, 3))
-def test_cover__is_never_refused_where_there_is_a_pipeline(stages: PipelineSteps, width: int) -> None:
-    """And what is found along its duals is a pipeline, however few states are kept."""
+def test_covering_lp__is_feasible_if_a_pipeline_exists(stages: PipelineSteps, width: int) -> None:
+    """A path that is found with its duals is a pipeline, however few states are kept."""
     types = UnitTypes.from_steps(stages, stages.group_interchangeable())
     for seconds in stages.step_times():
         guide = solve_covering_lp(types, float(seconds))
-        there_is = _best(stages) <= seconds
-        assert guide is not None or not there_is
-        way = MultisetProbe(types, float(seconds)).run(guide, width=width) if guide else None
-        assert way is None or (_is_legal(stages, way) and _seconds(stages, way) <= seconds)
+        exists = _best(stages) <= seconds
+        assert guide is not None or not exists
+        path = MultisetProbe(types, float(seconds)).run(guide, width=width) if guide else None
+        assert path is None or (_is_legal(stages, path) and _seconds(stages, path) <= seconds)
 
 
 @settings(max_examples=100, deadline=None)
 @given(stages=instances())
-def test_one_unit_more__never_makes_the_pipeline_slower(stages: PipelineSteps) -> None:
+def test_additional_unit__never_makes_the_pipeline_slower(stages: PipelineSteps) -> None:
     if stages.source == 1 or stages.required.any():
         return
     fewer = np.arange(stages.source - 1)
@@ -171,42 +171,42 @@ def test_one_unit_more__never_makes_the_pipeline_slower(stages: PipelineSteps) -
 
 @settings(max_examples=150, deadline=None)
 @given(both=pairs(), limit=st.integers(0, 20))
-def test_limit_beside_the_rate__is_kept_wherever_it_can_be(
+def test_limit_in_addition_to_the_rate__is_kept_whenever_possible(
     both: tuple[PipelineSteps, PipelineSteps], limit: int
 ) -> None:
     stages, costs = both
     groups = stages.group_interchangeable(costs)
     types, prices = UnitTypes.from_steps(stages, groups), UnitTypes.from_steps(costs, groups)
-    cheap = [_seconds(stages, way) for way in _ways(stages) if sum(_steps(costs, way)) <= limit]
+    cheap = [_seconds(stages, path) for path in _paths(stages) if sum(_steps(costs, path)) <= limit]
     for seconds in stages.step_times():
         probe = ConstrainedProbe(types, prices, seconds=float(seconds), limit=float(limit))
-        way = probe.run()
+        path = probe.run()
         assert probe.is_complete
-        assert (way is not None) == (min(cheap, default=np.inf) <= seconds)
-        assert way is None or (sum(_steps(costs, way)) <= limit and _seconds(stages, way) <= seconds)
+        assert (path is not None) == (min(cheap, default=np.inf) <= seconds)
+        assert path is None or (sum(_steps(costs, path)) <= limit and _seconds(stages, path) <= seconds)
 
 
-def _chain(*speeds: float, blocks: int, most: int = MAX_PARTITIONS) -> PipelineSteps:
-    """Units of so many blocks a second, all joined at no cost."""
+def _chain(*speeds: float, blocks: int, max_stages: int = MAX_PARTITIONS) -> PipelineSteps:
+    """Return units of these speeds in blocks a second, connected at no cost."""
     count, ends = len(speeds), np.arange(blocks + 1)
     length = np.where(ends[None, :] > ends[:, None], ends[None, :] - ends[:, None], np.inf)
     hops = np.zeros((count + 1, count, blocks + 1))
     hops[np.arange(count), np.arange(count)] = np.inf
     spans = length[None] / np.array(speeds)[:, None, None]
-    return PipelineSteps(tuple(range(count)), spans, hops, np.zeros(count, dtype=bool), min(most, count))
+    return PipelineSteps(tuple(range(count)), spans, hops, np.zeros(count, dtype=bool), min(max_stages, count))
 
 
-def test_types__of_units_that_differ_have_each_their_own_rows() -> None:
+def test_different_unit_types__have_rows_of_their_own() -> None:
     """Lists by unit are not read by type: of units a, a, b, b the second type is a b, but the second unit is an a."""
     stages = _chain(1.0, 1.0, 4.0, 4.0, blocks=10)
     assert stages.group_interchangeable() == [[0, 1], [2, 3]]
-    seconds, way = _by_counts(stages)
-    taken = {unit: end - begin for (unit, end), begin in zip(way, [0, *(end for _, end in way[:-1])], strict=True)}
+    seconds, path = _by_counts(stages)
+    taken = {unit: end - begin for (unit, end), begin in zip(path, [0, *(end for _, end in path[:-1])], strict=True)}
     assert seconds == 1.0
     assert taken == {0: 1, 1: 1, 2: 4, 3: 4}
 
 
-def test_types__are_units_that_can_be_exchanged_in_every_crossing() -> None:
+def test_unit_types__contain_units_that_are_interchangeable_in_every_crossing() -> None:
     stages = _chain(1.0, 1.0, 1.0, blocks=3)
     stages.crossings[0, 1, :] = 5.0  # from 0 to 1, but not back
     assert stages.group_interchangeable() == [[0], [1], [2]]
@@ -221,7 +221,7 @@ def test_stages__sixteen_equal_units_share_a_long_chain() -> None:
     assert len(found.path) == MAX_PARTITIONS
 
 
-def test_four_types__of_sixteen_units_each_are_answered_exactly() -> None:
+def test_four_types_of_sixteen_units__are_solved_exactly() -> None:
     speeds = [speed for speed in (1.0, 2.0, 3.0, 4.0) for _ in range(16)]
     found = solve_unconstrained(_chain(*speeds, blocks=64))
     assert (found.seconds, found.bound) == (1.0, 1.0)
@@ -230,15 +230,15 @@ def test_four_types__of_sixteen_units_each_are_answered_exactly() -> None:
     assert types.count_states() == 4845
 
 
-def test_a_unit_that_is_quick_for_three_blocks_but_not_for_two__is_used_for_three() -> None:
-    """Nothing is interpolated, and nothing assumed to grow."""
+def test_unit_that_is_fast_for_three_blocks_but_not_for_two__is_used_for_three() -> None:
+    """Times are neither interpolated nor assumed to increase."""
     stages = _chain(1.0, 1.0, blocks=4)
     stages.spans[0, 0, :] = [np.inf, 1.0, 9.0, 1.5, 9.0]
     assert _by_counts(stages)[0] == solve_unconstrained(stages).seconds == 1.5
 
 
-def test_a_wide_cut__is_passed_over_though_the_unit_could_reach_it() -> None:
-    """The furthest boundary is not the best one: from there nothing crosses in time."""
+def test_wide_cut__is_skipped_although_the_unit_could_reach_it() -> None:
+    """The furthest boundary is not the best one: no crossing from there is fast enough."""
     stages = _chain(1.0, 1.0, blocks=4)
     stages.crossings[:2, :, 2] = 50.0
     assert _by_counts(stages)[0] == solve_unconstrained(stages).seconds == 3.0
@@ -265,15 +265,15 @@ def _rate(world: Snapshot) -> tuple[float, int]:
     return verdict.plan.rate.value, len(verdict.plan.partitions)
 
 
-def test_plan_for_rate__uses_as_many_units_as_pay() -> None:
+def test_plan_for_rate__uses_as_many_units_as_raise_the_rate() -> None:
     """Ten equal blocks, ten equal nodes: each takes one. Two nodes take five each."""
     ten = {"drone": 10, **{f"n{i}": 10 for i in range(9)}}
     assert _rate(_world(ten, [100] * 10)) == (pytest.approx(100.0), 10)
     assert _rate(_world({"drone": 10, "edge": 10}, [100] * 10)) == (pytest.approx(20.0), 2)
 
 
-def test_plan_for_rate__of_equally_quick_pipelines_takes_the_one_of_least_energy() -> None:
-    """The last block bounds the rate whoever runs the rest: the edge does it with an eighth of the drone's power."""
+def test_plan_for_rate__has_the_least_energy_among_equal_rates() -> None:
+    """The last block limits the rate wherever the rest runs: on the edge it takes an eighth of the drone's power."""
     world = _world({"drone": 10, "edge": 10, "hub": 40}, [10, 10, 400])
     watts = {"drone": "8W", "edge": "1W", "hub": "2W"}
     profiles = {name: profile(name, gops=40 if name == "hub" else 10, watts=each) for name, each in watts.items()}
@@ -300,7 +300,7 @@ def test_plan_for_rate__keeps_the_modes(modes: list[str], want: float) -> None:
 
 
 def test_plan_for_rate__keeps_a_hard_latency_limit() -> None:
-    """Each crossing takes 2 ms: no more than two fit into 113 ms beside 108 ms of computing at the 95th percentile."""
+    """Each crossing takes 2 ms: no more than two fit into 113 ms with 108 ms of computing at the 95th percentile."""
     nodes = {"drone": 10, **{f"n{i}": 10 for i in range(4)}}
     world = _world(nodes, [100] * 10, objectives={"latency": {"atMost": "113ms"}})
     verdict = plan(world, "default/watch", aim="rate")
@@ -323,24 +323,24 @@ _NODES = ("drone", "edge", "cloud", "hub")
     share=st.floats(0.0, 1.0),
 )
 @example(mops=[34, 36, 32, 1, 1], gops=[5, 5, 5, 10], mbit=1, cut=10, share=0.0)
-def test_plan_for_rate__is_the_quickest_of_all_that_keep_a_hard_latency_limit(
+def test_plan_for_rate__is_the_fastest_of_all_that_keep_a_hard_latency_limit(
     mops: list[int], gops: list[int], mbit: int, cut: int, share: float
 ) -> None:
     speeds = dict(zip(_NODES, gops, strict=True))
-    ways = _enumerate(mops, speeds, cut * 4, mbit * 1e6 / 8)
-    tails = [tail for tail, _ in ways]
+    paths = _enumerate(mops, speeds, cut * 4, mbit * 1e6 / 8)
+    tails = [tail for tail, _ in paths]
     limit = min(tails) + share * (max(tails) - min(tails)) + 1e-6
     objectives = {"latency": {"atMost": f"{limit * 1e3:.6f}ms"}}
     world = _world(speeds, mops, cut=cut, mbit=mbit, objectives=objectives, demand={"rate": "0.001/s"})
     verdict = plan(world, "default/watch", aim="rate")
     assert isinstance(verdict, Feasible)
-    best = max(rate for tail, rate in ways if tail <= limit)
+    best = max(rate for tail, rate in paths if tail <= limit)
     assert verdict.plan.rate.value == pytest.approx(best, rel=1e-6)
     assert verdict.bound == pytest.approx(best, rel=1e-6)
 
 
-def test_plan_for_rate__of_six_different_nodes_is_proven_within_a_hard_latency_limit() -> None:
-    """The standard budget is by far enough for all sets of six units."""
+def test_plan_for_rate__is_proven_for_six_different_nodes_and_a_hard_latency_limit() -> None:
+    """The standard budget is by far sufficient for all sets of six units."""
     speeds = {"drone": 5, **{f"n{i}": 3 + 2 * i for i in range(5)}}
     mops = [90 + 7 * (i * i % 11) for i in range(10)]
     world = _world(speeds, mops, cut=3000, mbit=100, objectives={"latency": {"atMost": "150ms"}})
@@ -352,7 +352,7 @@ def test_plan_for_rate__of_six_different_nodes_is_proven_within_a_hard_latency_l
 
 
 def _enumerate(mops: list[int], gops: dict[str, int], size: float, wire: float) -> list[tuple[float, float]]:
-    """(tail, rate) of all ways of the three modes, written out by hand: 5 % spread of computing, 15 % of links."""
+    """Return (tail, rate) of all paths of the three modes; the spread is 5 % of computing and 15 % of links."""
     found, z = [], 1.6448536269514722
     for length in range(1, min(len(mops), len(gops)) + 1):
         for chain in permutations(gops, length):
@@ -373,21 +373,21 @@ def test_plan_for_rate__needs_a_unit_elsewhere_to_split() -> None:
     assert isinstance(verdict, Infeasible)
 
 
-def test_plan_for_rate__of_a_limit_that_nothing_keeps_tells_it() -> None:
+def test_plan_for_rate__reports_a_limit_that_no_plan_keeps() -> None:
     world = _world({"drone": 10, "edge": 10}, [100] * 10, objectives={"latency": {"atMost": "1ms"}})
     verdict = plan(world, "default/watch", aim="rate")
     assert isinstance(verdict, Infeasible)
     assert [b.code for b in verdict.blockers] == ["LatencyTooTight"]
 
 
-def test_plan_for_rate__beyond_what_is_exact_tells_the_gap() -> None:
-    """Twenty different nodes, no two links alike: the plan is found, not proven, and what is printed says so."""
+def test_plan_for_rate__reports_the_gap_of_a_problem_too_large_for_a_proof() -> None:
+    """Twenty different nodes and links: a plan is found but not proven, and the output states the gap."""
     speeds = {"drone": 5, **{f"n{i:02}": 3 + 2 * i for i in range(19)}}
     world = _world(speeds, [90 + 7 * (i * i % 11) for i in range(24)], cut=30_000)
     links = [link(*nodes, f"{20 + 7 * (i * i % 23)}Mbit/s") for i, nodes in enumerate(combinations(speeds, 2))]
     verdict = plan(replace(world, links={each.metadata.name: each for each in links}), "default/watch", aim="rate")
     assert isinstance(verdict, Feasible)
-    told = describe(mission(), verdict)
-    assert told["objective"] == pytest.approx(verdict.plan.rate.value)
-    assert 0 < told["gap"] < 0.1 * told["objective"]
-    assert told["gap"] == told["bound"] - told["objective"]
+    output = describe(mission(), verdict)
+    assert output["objective"] == pytest.approx(verdict.plan.rate.value)
+    assert 0 < output["gap"] < 0.1 * output["objective"]
+    assert output["gap"] == output["bound"] - output["objective"]

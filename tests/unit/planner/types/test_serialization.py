@@ -1,4 +1,4 @@
-"""A stored problem is the problem: read again it is equal, and so is what follows from it."""
+"""Stored planning problems: when read again they are equal, and so are their plans."""
 
 from dataclasses import replace
 from typing import Any
@@ -40,7 +40,7 @@ def test_stored_fleet__gives_the_same_plans(world: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("work", [1.0, 3e5, 2.5e9])
 def test_stored_problem__is_planned_again_with_the_budgets_of_the_decision(work: float) -> None:
-    """Whatever the standard budget is by then: a search that was cut short is cut short at the same place."""
+    """Independent of the standard budget: a search that was cut short is cut short at the same point."""
     chain = [block(f"b{i}", mop=20, cut=1000 if i < 9 else None) for i in range(10)]
     found = snapshot(
         profiles={"drone": profile("p-drone", gops=1), "edge": profile("p-edge", gops=2)},

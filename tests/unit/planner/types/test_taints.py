@@ -1,4 +1,4 @@
-"""Taints of nodes: the scheduler's rules, and what planning makes of them."""
+"""Taints of nodes: the scheduler's rules, and their effect on planning."""
 
 from dataclasses import replace
 from typing import Any
@@ -52,7 +52,7 @@ def test_toleration__matches_as_in_the_scheduler(toleration: dict[str, str], tol
         ),
     ],
 )
-def test_taint__counts_when_it_keeps_slots_off_and_no_other_fact_says_so(
+def test_taint__is_listed_if_it_repels_slots_and_no_other_field_states_it(
     taint: dict[str, str], shown: tuple[str, ...]
 ) -> None:
     assert find_untolerated([taint]) == shown
@@ -65,7 +65,7 @@ def _world(**taints: tuple[str, ...]) -> Snapshot:
     return replace(found, nodes=nodes)
 
 
-def test_tainted_node__is_not_planned_on_and_its_taint_is_told_with_the_remedy() -> None:
+def test_tainted_node__is_excluded_and_reported_with_the_remedy() -> None:
     assert isinstance(plan(_world(), mission().key), Feasible)
     verdict = plan(_world(drone=("dedicated=npu:NoSchedule",)), mission().key)
     assert isinstance(verdict, Infeasible)
@@ -75,7 +75,7 @@ def test_tainted_node__is_not_planned_on_and_its_taint_is_told_with_the_remedy()
     assert "slots.tolerations" in first.message
 
 
-def test_manifests__bring_the_taints_of_nodes() -> None:
+def test_manifests__provide_the_taints_of_nodes() -> None:
     body: dict[str, Any] = {"kind": "Node", "metadata": {"name": "n9"}, "spec": {"taints": [_TAINT]}}
     manifests = Manifests(nodes={"n9": Node.model_validate(body)})
     assert from_manifests(manifests).nodes["n9"].taints == ("dedicated=npu:NoSchedule",)

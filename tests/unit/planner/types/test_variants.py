@@ -1,4 +1,4 @@
-"""Runnable variants: what remains of a variant where it ends early, and without codecs."""
+"""Runnable variants: whole, ending at an exit, and without codecs."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def net() -> Model:
 def test_exit__returns_its_own_outputs_and_ends_with_its_head(net: Model) -> None:
     whole, early = list_runnable_variants(net)
     declared = tuple(net.spec.variants[0].exits[0].outputs)
-    assert declared, "an exit that returns nothing would show nothing here"
+    assert declared, "an exit without outputs would prove nothing here"
     assert (whole.exit, whole.exit_outputs) == ("", ())
     assert (early.exit, early.exit_outputs) == ("early", declared)
     assert [b.name for b in early.blocks] == ["b0", "early"]
@@ -43,9 +43,12 @@ def test_without_codecs__keeps_the_exit_and_its_outputs(net: Model) -> None:
 
 
 def test_plan_that_ends_at_an_exit__names_the_tensors_that_it_returns(net: Model) -> None:
-    asked = mission(modes=["Local"], objectives={"latency": {"atMost": "5ms"}})
+    wanted = mission(modes=["Local"], objectives={"latency": {"atMost": "5ms"}})
     found = snapshot(
-        profiles={"drone": profile("slow", gops=1)}, missions=[asked], net=net, links=[link("drone", "edge", "1Mbit/s")]
+        profiles={"drone": profile("slow", gops=1)},
+        missions=[wanted],
+        net=net,
+        links=[link("drone", "edge", "1Mbit/s")],
     )
     verdict = plan(found, "default/watch")
     assert isinstance(verdict, Feasible)
@@ -58,7 +61,7 @@ def test_runnable_variants__are_each_variant_whole_and_then_at_its_exits(net: Mo
 
 
 @pytest.mark.parametrize(("name", "exit_"), [("fp64", ""), ("fp32", "late")])
-def test_variant_that_the_model_lacks__is_none(net: Model, name: str, exit_: str) -> None:
+def test_unknown_variant__is_none(net: Model, name: str, exit_: str) -> None:
     assert find_runnable_variant(net, name, exit_) is None
 
 
@@ -77,6 +80,6 @@ def test_unknown_variants__are_named_with_those_that_exist(net: Model, wanted: l
     assert all(word in message for word in words), message
 
 
-def test_variant_without_codecs__is_returned_as_it_is(net: Model) -> None:
+def test_variant_without_codecs__is_returned_unchanged(net: Model) -> None:
     plain = without_codecs(list_runnable_variants(net)[0])
     assert without_codecs(plain) is plain

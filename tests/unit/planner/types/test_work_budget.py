@@ -1,4 +1,4 @@
-"""No model that the API allows takes more work to plan than its budget, and what is cut short says so."""
+"""Planning takes no more work than its budget for any model that the API allows, and reports if it was cut short."""
 
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ from support.planner.adversarial import SHAPES, make
 from support.planner.builders import KEY, block, link, mission, model, profile, snapshot, variant
 
 _STEP = 6e8
-"""No single step takes more: passes over the largest lattice that is built, for a question in sixteen parts."""
+"""Maximum work of a single step: passes over the largest graph that is built, for a query of sixteen partitions."""
 
 
 @pytest.mark.parametrize("aim", get_args(Aim))
@@ -26,10 +26,10 @@ def test_budget__bounds_the_work_of_a_plan_and_of_its_advice(shape: str, aim: Ai
         assert "256 blocks" in verdict.blockers[0].message or shape != "many blocks"
         assert {blocker.retry for blocker in verdict.blockers} == {"CannotNow"}
     advice = Budget(2e7)
-    told = add_advice(found, KEY, verdict, aim=aim, budget=advice)
+    advised = add_advice(found, KEY, verdict, aim=aim, budget=advice)
     assert advice.remaining > -_STEP
-    if isinstance(told, Infeasible) and small.is_exhausted:
-        assert {blocker.retry for blocker in told.blockers} == {"CannotNow"}
+    if isinstance(advised, Infeasible) and small.is_exhausted:
+        assert {blocker.retry for blocker in advised.blockers} == {"CannotNow"}
 
 
 def _split() -> Snapshot:
@@ -44,7 +44,7 @@ def _split() -> Snapshot:
 
 
 @pytest.mark.parametrize("work", [1.0, 1e6, 3e6, 1e7, 1e8])
-def test_plan__is_the_same_for_the_same_budget_and_never_called_better_than_it_is(work: float) -> None:
+def test_plan__is_the_same_for_the_same_budget_and_within_its_bound(work: float) -> None:
     best = plan(_split(), KEY)
     assert isinstance(best, Feasible)
     verdicts = [decide(_split(), KEY, budget=Budget(work)) for _ in range(2)]
@@ -55,10 +55,10 @@ def test_plan__is_the_same_for_the_same_budget_and_never_called_better_than_it_i
         assert verdicts[0].blockers[0].code == "PlanningTooLarge"
 
 
-def test_codecs__with_a_name_of_their_own_at_every_cut_take_no_more_room_than_the_same_everywhere() -> None:
+def test_different_codecs_at_every_cut__do_not_multiply_the_work() -> None:
     spent: list[Any] = []
     for codecs in (1, 4):
         budget = Budget()
         decide(make(blocks=48, codecs=codecs, nodes=3), KEY, budget=budget)
         spent.append(Budget().remaining - budget.remaining)
-    assert spent[1] < 10 * spent[0]  # twice and a half as many places; a place for each name would be a hundred times
+    assert spent[1] < 10 * spent[0]  # 2.5 times as many places; a place for each name would be 100 times

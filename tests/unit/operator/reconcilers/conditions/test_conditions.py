@@ -1,4 +1,4 @@
-"""Every condition's status, reason and message, and what is not worth a write."""
+"""Status, reason and message of every condition, and which changes are not written."""
 
 import itertools
 from dataclasses import replace
@@ -90,7 +90,9 @@ def test_latency_met__one_bad_window_changes_nothing() -> None:
         ("50%", "mAP", ("Unknown", "NoFigure", "variant int8 has no figure for mAP on imagenet-1k")),
     ],
 )
-def test_accuracy_met__is_told_by_the_same_metric_only(floor: str, metric: str, want: tuple[str, str, str]) -> None:
+def test_accuracy_met__requires_a_figure_of_the_same_metric(
+    floor: str, metric: str, want: tuple[str, str, str]
+) -> None:
     objectives = {"accuracy": {"metric": metric, "dataset": "imagenet-1k", "atLeast": floor}}
     assert conditions(serving(OBSERVED, objectives=objectives))["AccuracyMet"] == want
 
@@ -104,7 +106,7 @@ def test_accuracy_met__is_told_by_the_same_metric_only(floor: str, metric: str, 
         ("53.2%", "70%", "fp32", ("True", "DeclaredFigure", "53.2% (Measured), the floor is 70% of fp32 (53.2%)")),
     ],
 )
-def test_accuracy_met__of_a_relative_floor_compares_with_what_it_comes_to(
+def test_accuracy_met__compares_with_the_resolved_relative_floor(
     figure: str, share: str, reference: str, want: tuple[str, str, str]
 ) -> None:
     floor = {"metric": "top-1", "dataset": "imagenet-1k", "atLeast": share, "relativeTo": reference}
@@ -126,7 +128,7 @@ def test_accuracy_met__is_unknown_where_the_reference_has_no_figure() -> None:
 
 
 def _with_reference(made: Model, accuracy: str | None) -> Model:
-    """With one variant more, fp32, of this accuracy."""
+    """Return the model with an additional variant, fp32, of this accuracy; None: without a figure."""
     body = made.to_api()
     row = {"metric": "top-1", "dataset": "imagenet-1k", "value": accuracy, "basis": "Measured"}
     rows = [row] if accuracy is not None else []
@@ -134,7 +136,7 @@ def _with_reference(made: Model, accuracy: str | None) -> Model:
     return Model.model_validate(body)
 
 
-def test_accuracy_met__of_an_exit_is_told_by_the_exits_own_figure() -> None:
+def test_accuracy_met__uses_the_figure_of_the_exit() -> None:
     row = {"metric": "top-1", "dataset": "imagenet-1k", "value": "70%", "basis": "Measured"}
     end = {"name": "early", "after": "stem", "work": "1MOP", "parameters": "1Mi", "activations": "1Mi"}
     body = model().to_api()
@@ -169,18 +171,20 @@ LIMITS = {"energy": {"perInference": "350mJ", "power": "10W"}}
         ),
     ],
 )
-def test_energy_met__never_on_an_unknown_basis(case: str, changes: dict[str, Any], want: tuple[str, str, str]) -> None:
+def test_energy_met__is_unknown_without_a_known_basis(
+    case: str, changes: dict[str, Any], want: tuple[str, str, str]
+) -> None:
     assert conditions(serving(replace(OBSERVED, **changes), objectives=LIMITS))["EnergyMet"] == want, case
 
 
-def test_objectives__before_anything_serves_are_unknown() -> None:
-    told = conditions(replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement"))
-    assert told["LatencyMet"] == ("Unknown", "NotServing", "no revision is serving yet")
-    assert told["Placed"][:2] == ("False", "LatencyTooTight")
-    assert told["Ready"] == ("False", "LatencyTooTight", _NOTHING)
+def test_objectives__are_unknown_before_a_revision_serves() -> None:
+    found = conditions(replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement"))
+    assert found["LatencyMet"] == ("Unknown", "NotServing", "no revision is serving yet")
+    assert found["Placed"][:2] == ("False", "LatencyTooTight")
+    assert found["Ready"] == ("False", "LatencyTooTight", _NOTHING)
 
 
-def test_ready__only_once_the_entry_reports_that_it_serves() -> None:
+def test_ready__is_true_once_the_entry_reports_that_it_serves() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     for step in itertools.cycle((world.start, world.load, world.turn)):
         step()
@@ -199,7 +203,7 @@ def test_ready__is_kept_while_the_entry_reports_nothing() -> None:
     assert conditions(silent)["Ready"][:2] == ("True", "Serving")
 
 
-def test_ready__ends_when_the_entry_has_restarted() -> None:
+def test_ready__is_false_after_a_restart_of_the_entry() -> None:
     world = serving(OBSERVED)
     for slot in world.slots.values():
         slot.loaded.clear()
@@ -210,23 +214,23 @@ def test_ready__ends_when_the_entry_has_restarted() -> None:
 
 
 @pytest.mark.parametrize("code", ["ModelMissing", "NoInput", "AmbiguousInput"])
-def test_blocked_mission__is_told_by_the_first_blocker(code: str) -> None:
-    told = conditions(replace(scope(mission(), model=None), verdict=infeasible(code, "why"), trigger="FirstPlacement"))
-    assert told["Placed"] == ("False", code, "why")
-    assert told["Ready"] == ("False", code, _NOTHING)
+def test_infeasible_mission__reports_the_first_blocker(code: str) -> None:
+    found = conditions(replace(scope(mission(), model=None), verdict=infeasible(code, "why"), trigger="FirstPlacement"))
+    assert found["Placed"] == ("False", code, "why")
+    assert found["Ready"] == ("False", code, _NOTHING)
 
 
-def test_model_deleted_while_it_serves__serves_on_degraded() -> None:
+def test_mission_whose_model_is_deleted__continues_to_serve_and_is_degraded() -> None:
     world = serving(OBSERVED)
     world.model = None
     world.planner = lambda _: infeasible("ModelMissing", "Model demo/resnet50 does not exist: apply it")
-    told = conditions(world)
-    assert told["Ready"][:2] == ("True", "Serving")
-    assert told["Placed"] == ("False", "ModelMissing", "Model demo/resnet50 does not exist: apply it")
-    assert told["Degraded"][:2] == ("True", "ModelMissing")
+    found = conditions(world)
+    assert found["Ready"][:2] == ("True", "Serving")
+    assert found["Placed"] == ("False", "ModelMissing", "Model demo/resnet50 does not exist: apply it")
+    assert found["Degraded"][:2] == ("True", "ModelMissing")
 
 
-def test_ready__after_a_move_on_the_same_nodes_names_the_revision_and_the_cut_that_serve() -> None:
+def test_ready__names_the_serving_revision_and_cut_after_a_move_on_the_same_nodes() -> None:
     world = serving(OBSERVED)
     assert conditions(world)["Ready"][2] == "revision 1 serves: Split drone-1>edge-1, int8, cut after block 0"
     parts = (part("drone-1", 0, 2), part("edge-1", 3, 3))
@@ -237,7 +241,7 @@ def test_ready__after_a_move_on_the_same_nodes_names_the_revision_and_the_cut_th
     assert conditions(world)["Ready"][2] == "revision 2 serves: Split drone-1>edge-1, int8, cut after block 2"
 
 
-def test_ready__says_what_it_is_waiting_for() -> None:
+def test_ready__names_what_it_waits_for() -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1"))
     world.turn()
     world.start()
@@ -246,61 +250,61 @@ def test_ready__says_what_it_is_waiting_for() -> None:
     pod = next(p for p in world.pods.values() if p["metadata"]["labels"]["maleo.dev/node"] == "drone-1")
     waiting = {"reason": "ImagePullBackOff", "message": "no such image"}
     pod["status"] = {"containerStatuses": [{"state": {"waiting": waiting}}]}
-    world.mission = mission()  # its status was lost; what is said is derived again
+    world.mission = mission()  # its status was lost, so the message is derived again
     assert conditions(world)["Ready"][2].endswith("such as drone-1 host/cpu: ImagePullBackOff: no such image")
 
 
-def test_refused_child__is_told_until_it_is_there_and_only_then() -> None:
+def test_rejected_child__is_reported_until_it_exists() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     world.turn()
     world.turn()
     waiting = replace(world.scope(), rejected_child="Pod a was rejected: exceeded quota: pods=3", pods=())
     message = "Pod a was rejected: exceeded quota: pods=3: remove the cause, the operator retries"
-    told = conditions(waiting)
-    assert told["Placed"] == ("False", "ChildRefused", message)
-    assert told["Ready"] == ("False", "ChildRefused", "revision 1 cannot start serving: see condition Placed")
+    found = conditions(waiting)
+    assert found["Placed"] == ("False", "ChildRefused", message)
+    assert found["Ready"] == ("False", "ChildRefused", "revision 1 cannot start serving: see condition Placed")
     stored = Mission.model_validate(world.mission.to_api() | {"status": decide(waiting).status})
     repeated = replace(waiting, mission=stored, rejected_child="Pod a was rejected: exceeded quota: pods=4")
-    assert decide(repeated).status is None, "it is no news"
+    assert decide(repeated).status is None, "another number is no change"
     assert conditions(replace(repeated, rejected_child=""))["Placed"][:2] == ("False", "Starting")
 
 
-def test_refused_child_of_what_serves__is_told_and_the_plan_is_in_force_again_afterwards() -> None:
+def test_rejected_child_of_a_serving_plan__is_reported_until_it_exists() -> None:
     world = serving(OBSERVED)
     world.turn()
-    refused = replace(world.scope(), rejected_child="Service cctv was rejected: no")
-    told = conditions(refused)
-    assert told["Placed"][:2] == ("False", "ChildRefused")
-    assert told["Ready"][:2] == ("True", "Serving")
-    assert told["Degraded"][:2] == ("False", "AsPlanned")
-    stored = Mission.model_validate(world.mission.to_api() | {"status": decide(refused).status})
-    assert conditions(replace(refused, mission=stored, rejected_child=""))["Placed"][:2] == ("True", "Placed")
+    rejected = replace(world.scope(), rejected_child="Service cctv was rejected: no")
+    found = conditions(rejected)
+    assert found["Placed"][:2] == ("False", "ChildRefused")
+    assert found["Ready"][:2] == ("True", "Serving")
+    assert found["Degraded"][:2] == ("False", "AsPlanned")
+    stored = Mission.model_validate(world.mission.to_api() | {"status": decide(rejected).status})
+    assert conditions(replace(rejected, mission=stored, rejected_child=""))["Placed"][:2] == ("True", "Placed")
 
 
-def test_blocker__goes_before_a_refused_child() -> None:
-    told = conditions(
+def test_blocker__takes_precedence_over_a_rejected_child() -> None:
+    found = conditions(
         replace(scope(mission()), verdict=infeasible(), trigger="FirstPlacement", rejected_child="Pod a: no")
     )
-    assert told["Placed"][:2] == ("False", "LatencyTooTight")
+    assert found["Placed"][:2] == ("False", "LatencyTooTight")
 
 
-def test_ready__is_false_when_the_entry_is_not() -> None:
+def test_ready__is_false_while_the_entry_is_not_ready() -> None:
     world = serving(OBSERVED)
     entry = next(p for p in world.pods.values() if p["metadata"]["labels"]["maleo.dev/node"] == "drone-1")
     entry["status"]["conditions"] = []
     assert conditions(world)["Ready"] == ("False", "EntryNotReady", "the entry slot on drone-1 is not ready")
 
 
-def test_degraded__while_the_fallback_answers() -> None:
-    told = conditions(serving(replace(OBSERVED, fallback=4)))
-    assert told["Degraded"] == (
+def test_degraded__is_true_while_the_fallback_answers() -> None:
+    found = conditions(serving(replace(OBSERVED, fallback=4)))
+    assert found["Degraded"] == (
         "True",
         "FallbackServing",
         "a partner slot does not respond; fallback int8 on drone-1 answers meanwhile",
     )
 
 
-def test_live_figures__are_not_written_inside_a_band() -> None:
+def test_observed_figures__are_not_written_within_a_band() -> None:
     world = serving(OBSERVED)
     world.turn()
     assert world.mission.status.margins is not None
@@ -315,8 +319,8 @@ def test_live_figures__are_not_written_inside_a_band() -> None:
     assert world.mission.status.observed.latency.value == "26ms"
 
 
-def test_one_odd_window__writes_nothing() -> None:
-    """50 ms are allowed; a margin is told anew when all windows that are looked at have left its band."""
+def test_single_deviating_window__writes_nothing() -> None:
+    """The limit is 50 ms; a margin is written again once all windows have left its band."""
     world = serving(OBSERVED)
     world.turn()
     assert world.mission.status.margins is not None
@@ -329,16 +333,16 @@ def test_one_odd_window__writes_nothing() -> None:
     assert world.turn() == 1
 
 
-def test_events__are_told_on_transitions_only() -> None:
+def test_events__are_emitted_on_transitions_only() -> None:
     world = serving(OBSERVED)
-    told = list(world.events)
-    assert told.count("Committed") == 1
-    assert told.count("Planned") == 1
+    events = list(world.events)
+    assert events.count("Committed") == 1
+    assert events.count("Planned") == 1
     for windows in ((GOOD, GOOD), (BAD, BAD), (BAD, BAD), (GOOD, GOOD), (GOOD, GOOD)):
         world.telemetry = replace(OBSERVED, windows=windows)
         world.turn()
         world.turn()
-    assert world.events[len(told) :] == ["LatencyMetFalse", "LatencyMetTrue"]
+    assert world.events[len(events) :] == ["LatencyMetFalse", "LatencyMetTrue"]
 
 
 OLD = Condition(
@@ -360,7 +364,7 @@ OLD = Condition(
         ("another status", make_condition("Ready", "False", "NoInput", "no"), 1, ("1970-01-01T00:01:40Z", "no")),
     ],
 )
-def test_settle__moves_the_time_with_the_status_only(
+def test_merged_condition__has_a_new_time_only_with_a_new_status(
     case: str, new: Condition, generation: int, want: tuple[str, str]
 ) -> None:
     settled = merge_conditions([OLD], [new], generation=generation, now=100)
@@ -405,7 +409,7 @@ def test_timestamp__reads_back() -> None:
         (None, "+30%", None),
     ],
 )
-def test_band__sticks_at_its_edges(margin: float | None, before: str | None, want: str | None) -> None:
+def test_band__has_hysteresis_at_its_edges(margin: float | None, before: str | None, want: str | None) -> None:
     assert band(margin, before) == want
 
 
@@ -420,12 +424,12 @@ def test_model_accuracy__reaches_the_margin() -> None:
     world.model = model(accuracy="87%")
     world.turn()
     assert world.mission.status.margins is not None
-    assert world.mission.status.margins.accuracy == "+13.0%", "points, not a share of what is left"
+    assert world.mission.status.margins.accuracy == "+13.0%", "percentage points, not a relative margin"
     assert find_condition(world.mission.status.conditions, "AccuracyMet") is not None
 
 
-def test_accuracy_met__counts_what_the_cuts_of_the_placement_cost() -> None:
-    """Half a point below 75.4 %: 74.9 %, below a floor of 75 %. Where it is not cut there, nothing is lost."""
+def test_accuracy_met__subtracts_the_deviation_of_the_cuts() -> None:
+    """A deviation of 0.5 % lowers 75.4 % to 74.9 %, below the floor of 75 %; a cut without one lowers nothing."""
     body = model().to_api()
     (stem,) = body["spec"]["variants"][0]["blocks"]
     tensor = {"name": "t", "datatype": "FP32", "shape": [1, 10]}
@@ -443,8 +447,8 @@ def test_accuracy_met__counts_what_the_cuts_of_the_placement_cost() -> None:
         assert world.mission.status.margins.accuracy == points
 
 
-def test_placed__tells_of_a_variant_that_the_model_does_not_have() -> None:
-    """The mission serves by one that is there; the name that is not is misspelt, or was removed from the Model."""
+def test_placed__names_a_variant_that_the_model_does_not_have() -> None:
+    """Another variant serves; the missing one is misspelt, or was removed from the Model."""
     message = conditions(serving(OBSERVED, model={"name": "resnet50", "variants": ["int8", "int9"]}))["Placed"][2]
     assert message.endswith("; model resnet50 has no variant int9 (did you mean int8?); available: int8; correct spec.model.variants")  # fmt: skip  # noqa: E501
     assert "variant" not in conditions(serving(OBSERVED, model={"name": "resnet50", "variants": ["int8"]}))["Placed"][2]

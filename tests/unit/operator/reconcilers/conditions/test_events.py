@@ -10,12 +10,13 @@ from support.operator.simulation import World
 _DIGEST = "sha256:" + "d" * 64
 
 
-def _told_by(world: World) -> list[Event]:
+def _emitted_by(world: World) -> list[Event]:
+    """Run one pass of the operator and return its events."""
     world.turn()
     return list(world.last.events)
 
 
-def test_placement_and_move__are_told_once_each() -> None:
+def test_placement_and_move__emit_each_event_once() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     world.settle()
     assert world.events == ["Planned", "Committed", "Serving"]
@@ -26,22 +27,22 @@ def test_placement_and_move__are_told_once_each() -> None:
     assert world.events[3:] == ["Planned", "Committed"]
 
 
-def test_mission_that_fits_nowhere__is_told_by_one_event() -> None:
-    (only,) = _told_by(World(planner=lambda _: infeasible()))
+def test_infeasible_mission__emits_one_event() -> None:
+    (only,) = _emitted_by(World(planner=lambda _: infeasible()))
     assert (only.type, only.reason) == ("Warning", "LatencyTooTight")
 
 
-def test_events_of_one_turn__never_say_the_same_twice() -> None:
+def test_events_of_one_pass__have_no_duplicates() -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1", spare=True))
     world.settle()
     world.planner = lambda _: infeasible("Preempted", "edge-1 was taken by a mission in another namespace (Safety)")
     world.displaced = True
-    told = _told_by(world)
-    assert [event.reason for event in told] == ["Preempted"]
-    assert told[0].message.endswith("edge-1 was taken by a mission in another namespace (Safety)")
+    events = _emitted_by(world)
+    assert [event.reason for event in events] == ["Preempted"]
+    assert events[0].message.endswith("edge-1 was taken by a mission in another namespace (Safety)")
 
 
-def test_log_line__tells_what_was_decided_with_its_figures() -> None:
+def test_log_line__names_the_decision_with_its_figures() -> None:
     found = replace(scope(mission()), trigger="NodeLost", inputs_digest=_DIGEST)
     assert format_decision(replace(found, verdict=feasible("drone-1", "edge-1"))) == (
         "planned demo/cctv, trigger NodeLost: Split drone-1>edge-1 int8, latency 40ms (Modelled), "

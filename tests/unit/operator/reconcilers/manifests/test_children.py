@@ -1,4 +1,4 @@
-"""The children as they are sent to the API server, read back from it, and the desired state of slots."""
+"""Children of a mission as they are sent to the API server and parsed, and the desired state of slots."""
 
 from dataclasses import replace
 from typing import Any
@@ -54,7 +54,7 @@ def first(**changes: Any) -> MissionScope:
     return scope(of, verdict=verdict, trigger="FirstPlacement", inputs_digest=digest, **changes)
 
 
-def test_pod__asks_for_its_node_its_resource_and_nothing_of_the_host() -> None:
+def test_pod__requests_its_node_and_its_resource_and_nothing_of_the_host() -> None:
     pods = made(first(snapshot=hailo()), "Pod")
     assert [p["metadata"]["labels"]["maleo.dev/entry"] for p in pods] == ["true", "false"]
     spec = pods[0]["spec"]
@@ -79,21 +79,21 @@ def test_pod__asks_for_its_node_its_resource_and_nothing_of_the_host() -> None:
     ]
 
 
-def test_pod__hears_where_its_agent_is_and_who_it_is() -> None:
+def test_pod__receives_the_address_of_its_agent_and_its_identity() -> None:
     pod = made(first(), "Pod")[0]
     env = {e["name"]: e.get("value", e.get("valueFrom")) for e in pod["spec"]["containers"][0]["env"]}
     assert env["MALEO_AGENT"] == "http://$(HOST_IP):9808"
     assert env["MALEO_SLOT"] == f"demo/{pod['metadata']['name']}"
     assert env["MALEO_IDENTITY"] == {"secretKeyRef": {"name": "cctv-identity-2bb80d537b1d", "key": "token"}}
-    assert list(env).index("HOST_IP") < list(env).index("MALEO_AGENT")  # Kubernetes expands what stands before
+    assert list(env).index("HOST_IP") < list(env).index("MALEO_AGENT")  # Kubernetes expands only earlier variables
 
 
-def test_pod_of_a_simulated_unit__asks_for_no_resource() -> None:
+def test_pod_of_a_simulated_unit__requests_no_device_resource() -> None:
     pod = made(first(snapshot=hailo(simulated=True)), "Pod")[0]
     assert set(pod["spec"]["containers"][0]["resources"]["limits"]) == {"memory"}
 
 
-def test_pod_with_priority_and_patience__carries_both() -> None:
+def test_pod__has_the_priority_class_and_the_offline_time_of_its_mission() -> None:
     pod = made(first(mission=mission(priorityClassName="high", offline={"tolerate": "10m"})), "Pod")[0]
     assert pod["spec"]["priorityClassName"] == "high"
     assert pod["spec"]["tolerations"][0]["tolerationSeconds"] == 600
@@ -120,19 +120,17 @@ _PRIORITIES = {
         ("BestEffort", "low", "low"),
         ("BestEffort", "lower", "lower"),
         ("BestEffort", "high", "maleo-best-effort"),
-        ("BestEffort", "unheard-of", "unheard-of"),  # the API server refuses the pod, and says why
+        ("BestEffort", "unheard-of", "unheard-of"),  # the API server rejects the pod with a reason
         ("BestEffort", "system-node-critical", "maleo-best-effort"),
     ],
 )
-def test_slots__have_the_class_that_was_asked_for_within_their_criticality(
-    criticality: str, asked: str, chosen: str
-) -> None:
+def test_priority_class__is_the_requested_one_within_the_criticality(criticality: str, asked: str, chosen: str) -> None:
     of = mission(criticality=criticality, priorityClassName=asked)
     assert children.priority_class(of, _PRIORITIES, _CLASSES) == chosen
 
 
 @given(st.data())
-def test_slots_of_a_more_critical_mission__never_have_the_lower_class(data: st.DataObject) -> None:
+def test_priority_class__is_never_lower_for_a_more_critical_mission(data: st.DataObject) -> None:
     values = data.draw(st.dictionaries(st.sampled_from([*_PRIORITIES, "a", "b"]), st.integers(-(10**9), 10**9)))
     values |= {name: _PRIORITIES[name] for name in _CLASSES.values()}
     asked = st.sampled_from([*sorted(values), "", "system-node-critical"])
@@ -143,12 +141,12 @@ def test_slots_of_a_more_critical_mission__never_have_the_lower_class(data: st.D
     assert chosen == sorted(chosen, reverse=True)
 
 
-def test_slots_where_the_chart_made_no_classes__have_what_was_asked_for() -> None:
+def test_priority_class__is_the_requested_one_if_the_chart_created_none() -> None:
     assert children.priority_class(mission(priorityClassName="high"), _PRIORITIES, {}) == "high"
     assert children.priority_class(mission(criticality="Safety"), _PRIORITIES, {}) == ""
 
 
-def test_slots__tolerate_what_the_chart_says_besides_what_the_mission_waits_for() -> None:
+def test_slots__have_the_tolerations_of_the_chart_and_of_the_mission() -> None:
     npu = {"key": "dedicated", "operator": "Exists"}
     (pod, *_) = made(first(settings=replace(SETTINGS, tolerations=(npu,))), "Pod")
     assert pod["spec"]["tolerations"][-1] == npu
@@ -156,7 +154,7 @@ def test_slots__tolerate_what_the_chart_says_besides_what_the_mission_waits_for(
 
 
 def _on_cpu() -> Snapshot:
-    """drone-1 with a CPU of a known profile."""
+    """Return a snapshot in which drone-1 has a CPU of a known profile."""
     unit = {"name": "cpu", "type": "CPU"}
     spec = {"vendor": "A", "product": "B", "computeUnits": [unit]}
     profile = DeviceProfile.model_validate({"metadata": {"name": "pi"}, "spec": spec})
@@ -168,16 +166,16 @@ def _on_cpu() -> Snapshot:
 @pytest.mark.parametrize(
     ("rate", "chain", "options", "settings", "cpu"),
     [
-        ("1/s", f"drone-1:{CPU}", {}, {}, {"requests": "50m"}),  # 10 ms a second: less than the least
+        ("1/s", f"drone-1:{CPU}", {}, {}, {"requests": "50m"}),  # 10 ms a second: less than the minimum
         ("30/s", f"drone-1:{CPU}", {}, {}, {"requests": "300m"}),
-        ("30/s", f"drone-1:{CPU}", {"simulated": True}, {}, {"requests": "50m"}),  # it waits, it does not compute
+        ("30/s", f"drone-1:{CPU}", {"simulated": True}, {}, {"requests": "50m"}),  # it waits instead of computing
         ("30/s", f"drone-1:{NPU}", {}, {}, {"requests": "50m"}),
         ("30/s", f"drone-1:{CPU}", {}, {"cpu_limit": 2.0}, {"requests": "300m", "limits": "2000m"}),
         ("30/s", f"drone-1:{CPU}", {}, {"cpu_limit": 0.1}, {"requests": "300m", "limits": "300m"}),
         ("1/s", f"drone-1:{CPU}", {}, {"cpu_request": 0.2}, {"requests": "200m"}),
     ],
 )
-def test_slot__asks_for_the_cpu_that_its_plan_needs(
+def test_slot__requests_the_cpu_that_its_plan_needs(
     rate: str, chain: str, options: dict[str, bool], settings: dict[str, float], cpu: dict[str, str]
 ) -> None:
     of = mission(demand={"rate": rate})
@@ -187,7 +185,7 @@ def test_slot__asks_for_the_cpu_that_its_plan_needs(
     assert {kind: row["cpu"] for kind, row in resources.items() if "cpu" in row} == cpu
 
 
-def test_pod_that_is_far_too_small_for_a_revision__is_replaced_and_none_that_has_room() -> None:
+def test_pod__is_replaced_only_if_its_memory_limit_is_far_too_small() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     world.settle()
     (name,) = world.pods
@@ -196,11 +194,11 @@ def test_pod_that_is_far_too_small_for_a_revision__is_replaced_and_none_that_has
     for memory, replaced in ((limit, False), (limit // 2, False), (limit // 2 - 1, True)):
         container["resources"]["limits"]["memory"] = str(memory)
         assert bool(decide(world.scope()).delete) is replaced
-    container["resources"] = {}  # of an operator that set none
+    container["resources"] = {}  # made by an operator that set no resources
     assert decide(world.scope()).delete == ()
 
 
-def test_pod_name__is_short_stable_and_its_own() -> None:
+def test_pod_name__is_short_stable_and_unique() -> None:
     name = children.pod_name(mission(), HERE, ())
     assert name == children.pod_name(mission(), HERE, ())
     assert name.startswith("cctv-drone-1-hailo0-npu-")
@@ -210,7 +208,7 @@ def test_pod_name__is_short_stable_and_its_own() -> None:
     assert children.pod_name(mission(), long, ()) != children.pod_name(mission(), Slot("n" * 63, CPU), ())
 
 
-def test_exclusive_unit__waits_until_the_pod_that_leaves_is_gone() -> None:
+def test_exclusive_unit__gets_a_new_pod_only_after_the_terminating_one_is_gone() -> None:
     world = World(planner=lambda _: feasible(f"drone-1:{NPU}"))
     world.settle()
     world.pods[next(iter(world.pods))]["metadata"]["deletionTimestamp"] = "2027-01-15T08:00:00Z"
@@ -224,7 +222,7 @@ def test_lost_node__gets_no_new_pod() -> None:
     assert [p["metadata"]["labels"]["maleo.dev/node"] for p in pods] == ["drone-1"]
 
 
-def test_secret__is_made_before_the_first_pod_and_when_a_kubelet_misses_it() -> None:
+def test_secret__is_created_before_the_first_pod_and_when_a_kubelet_misses_it() -> None:
     made_first = [o["kind"] for o in decide(first()).create]
     assert made_first.index("Secret") < made_first.index("Pod")
     (secret,) = made(first(), "Secret")
@@ -239,7 +237,7 @@ def test_secret__is_made_before_the_first_pod_and_when_a_kubelet_misses_it() -> 
     assert [o["metadata"]["name"] for o in decide(world.scope()).create] == ["cctv-identity-2bb80d537b1d"]
 
 
-def test_identity__follows_from_the_missions_uid_and_the_key() -> None:
+def test_identity__is_derived_from_the_missions_uid_and_the_key() -> None:
     key, other = b"k" * 32, b"o" * 32
     again = mission().model_copy(update={"metadata": mission().metadata.model_copy(update={"uid": "u2"})})
     tokens = {
@@ -276,7 +274,7 @@ def test_service__is_corrected_when_it_selects_another_entry() -> None:
         ({"type": "ExternalName", "externalName": "example.com"}, False),
     ],
 )
-def test_service_that_somebody_edited__is_corrected_when_clients_would_not_get_there(
+def test_edited_service__is_corrected_if_clients_could_not_reach_the_entry(
     change: dict[str, Any], served: bool
 ) -> None:
     wanted = made(first(), "Service")[0]
@@ -285,12 +283,12 @@ def test_service_that_somebody_edited__is_corrected_when_clients_would_not_get_t
     if not served:
         found = {"metadata": {"name": "cctv", "resourceVersion": "7"}, "spec": edited}
         patch = children.build_patch(found, wanted)
-        assert patch["metadata"]["resourceVersion"] == "7", "not over a change that was not seen"
+        assert patch["metadata"]["resourceVersion"] == "7", "an unseen change is not overwritten"
         assert children.is_served_by(_merged(edited, patch["spec"]), wanted["spec"])
 
 
 def _merged(target: Any, patch: Any) -> Any:
-    """A JSON merge patch, RFC 7396."""
+    """Return the target with a JSON merge patch applied (RFC 7396)."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}
@@ -299,7 +297,7 @@ def _merged(target: Any, patch: Any) -> Any:
     return {key: value for key, value in merged.items() if value is not None}
 
 
-def test_pod_whose_labels_somebody_edited__is_labelled_again_and_serves_on() -> None:
+def test_pod_with_edited_labels__is_labelled_again_and_continues_to_serve() -> None:
     world = World(planner=lambda _: feasible("drone-1"))
     world.settle()
     (name,) = world.pods
@@ -321,7 +319,7 @@ def test_pod_whose_labels_somebody_edited__is_labelled_again_and_serves_on() -> 
         {"kind": "Deployment"},
     ],
 )
-def test_child__is_what_this_mission_controls_and_nothing_else(reference: dict[str, Any]) -> None:
+def test_child__is_only_what_the_mission_controls(reference: dict[str, Any]) -> None:
     of = mission()
     child = {"metadata": {"name": "cctv", "labels": children.labels(of), "ownerReferences": [children.owner(of)]}}
     assert children.is_controlled_by(child, of)
@@ -366,7 +364,7 @@ def test_child__is_what_this_mission_controls_and_nothing_else(reference: dict[s
         ),
     ],
 )
-def test_pod__is_read_back(case: str, status: dict[str, Any], want: tuple[bool, bool, str]) -> None:
+def test_pod__is_parsed(case: str, status: dict[str, Any], want: tuple[bool, bool, str]) -> None:
     manifest = made(first(), "Pod")[0]
     manifest["metadata"]["creationTimestamp"] = "2027-01-15T08:00:00Z"
     pod = children.parse_slot(manifest | {"status": status})
@@ -375,7 +373,7 @@ def test_pod__is_read_back(case: str, status: dict[str, Any], want: tuple[bool, 
     assert pod.created_at == 1_800_000_000
 
 
-def test_pod_of_long_names__has_them_shortened_in_labels_and_whole_when_it_is_read_back() -> None:
+def test_pod_with_long_names__has_short_labels_and_is_parsed_with_full_names() -> None:
     node, unit = "n" * 63, f"{'a' * 40}/{'u' * 40}"
     manifest = children.pod(first(), Slot(node, unit), entry=True, held=())
     assert all(len(value) <= 63 for value in manifest["metadata"]["labels"].values())
@@ -385,7 +383,7 @@ def test_pod_of_long_names__has_them_shortened_in_labels_and_whole_when_it_is_re
     assert children.parse_slot(manifest).node == node
 
 
-def test_partner_with_an_ipv6_address__is_called_in_brackets() -> None:
+def test_partner_with_an_ipv6_address__has_it_in_brackets() -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1"))
     world.settle()
     for pod in world.pods.values():
@@ -417,7 +415,7 @@ def test_slots__form_a_chain_from_the_entry_with_its_fallback() -> None:
     assert entry.model == "resnet50"
 
 
-def test_slots__encode_what_the_next_one_decodes_and_answer_by_the_exit() -> None:
+def test_slots__encode_what_the_next_one_decodes_and_serve_the_exit() -> None:
     codec = Codec.model_validate(
         {
             "name": "half",
@@ -474,7 +472,7 @@ def test_strategy__follows_from_memory(case: str, memory: str, spare: bool, gap:
     assert list(held.values()) == [[1, 2] if want == "SideBySide" else [2]], case
 
 
-def test_placement__records_the_plan_in_words_of_the_api() -> None:
+def test_placement__records_the_plan_in_terms_of_the_api() -> None:
     placement = made(first(verdict=feasible("drone-1", "edge-1", spare=True, simulated=True)), "Placement")[0]
     spec = placement["spec"]
     assert placement["metadata"]["name"] == "cctv-1"
@@ -492,11 +490,11 @@ def test_placement__records_the_plan_in_words_of_the_api() -> None:
 @pytest.mark.parametrize(
     ("case", "held", "again", "offered", "moves"),
     [
-        ("better enough", 0.5, None, 0.56, True),
-        ("hardly better", 0.5, None, 0.54, False),
-        ("staying has become as good", 0.3, 0.5, 0.54, False),
-        ("staying has become worse", 0.9, 0.4, 0.5, True),
-        ("what staying is worth is unknown", None, None, 0.9, False),
+        ("sufficiently better", 0.5, None, 0.56, True),
+        ("only slightly better", 0.5, None, 0.54, False),
+        ("the serving plan has become as good", 0.3, 0.5, 0.54, False),
+        ("the serving plan has become worse", 0.9, 0.4, 0.5, True),
+        ("the value of the serving plan is unknown", None, None, 0.9, False),
     ],
 )
 def test_improvement__must_be_worth_a_move(
@@ -504,13 +502,13 @@ def test_improvement__must_be_worth_a_move(
 ) -> None:
     world = World(planner=lambda _: feasible("drone-1", "edge-1"))
     world.settle()
-    stays = None if again is None else plan("drone-1", "edge-1", objective=again)
+    incumbent = None if again is None else plan("drone-1", "edge-1", objective=again)
     known = {} if held is None else {"demo/cctv": plan("drone-1", "edge-1", objective=held)}
     of = replace(
         world.scope(),
         trigger="Improvement",
         inputs_digest="sha256:" + "d" * 64,
-        verdict=replace(feasible("drone-1", objective=offered), incumbent=stays),
-        snapshot=snapshot(held=known),
+        verdict=replace(feasible("drone-1", objective=offered), incumbent=incumbent),
+        snapshot=snapshot(current_plans=known),
     )
     assert [o["kind"] for o in decide(of).create] == (["Placement"] if moves else []), case

@@ -94,7 +94,7 @@ def test_voluntary_move__must_repay_its_switching_time(gain: float, seconds: flo
 def test_voluntary_move__falls_back_on_the_objective_at_planning_time() -> None:
     held = {"demo/cctv": plan("drone-1", "edge-1", objective=0.6)}
     of = seen(SPLIT, active=1, verdict=feasible("drone-1", objective=0.61), trigger="Improvement")
-    assert next_of(replace(of, snapshot=snapshot(held=held))) is None
+    assert next_of(replace(of, snapshot=snapshot(current_plans=held))) is None
     assert next_of(of) is None, "the objective of the serving plan is unknown: no move"
 
 

@@ -27,7 +27,7 @@ def test_delay__spreads_missions_that_failed_together() -> None:
 
 
 @given(_ATTEMPTS)
-def test_news__are_answered_within_a_second_at_first_and_within_ten_in_the_long_run(attempts: int) -> None:
+def test_change_delay__is_one_second_at_first_and_at_most_ten(attempts: int) -> None:
     assert 1.0 <= change_delay(attempts) <= 10.0
     assert change_delay(1) == 1.0
     assert change_delay(attempts) <= retry_delay("any/mission", attempts)

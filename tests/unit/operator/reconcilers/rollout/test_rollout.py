@@ -1,4 +1,4 @@
-"""Moves in a world of steps: they converge from anywhere, nothing is served twice, and no request is lost."""
+"""Moves, simulated step by step: they converge from any state, commit no revision twice, and lose no request."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def settled(*chain: str, **options: object) -> World:
 
 
 def respec(world: World, *chain: str) -> None:
-    """The spec changes, and from now on another plan is the best."""
+    """Change the spec, and let the planner return another plan from now on."""
     world.planner = lambda _: feasible(*chain)
     meta = world.mission.metadata
     newer = meta.model_copy(update={"generation": meta.generation + 1})
@@ -43,7 +43,7 @@ def reason(world: World, kind: str) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize("chain", [LOCAL, SPLIT, REMOTE, ON_NPU])
-def test_first_placement__ends_serving_with_nothing_left_to_do(chain: tuple[str, ...]) -> None:
+def test_first_placement__serves_and_leaves_nothing_to_do(chain: tuple[str, ...]) -> None:
     world = settled(*chain)
     assert world.serves()
     assert world.commits == [1]
@@ -91,7 +91,7 @@ def reason_of(world: World, placement: str, kind: str) -> tuple[str, str]:
     return found.status, found.reason
 
 
-def test_move_of_the_entry_to_another_unit__turns_the_service_after_the_commit() -> None:
+def test_move_of_the_entry_to_another_unit__switches_the_service_after_the_commit() -> None:
     world = settled(*LOCAL)
     assert world.service is not None
     here = {"maleo.dev/mission": "cctv", "maleo.dev/node": "drone-1", "maleo.dev/unit": "host_cpu"}
@@ -104,8 +104,8 @@ def test_move_of_the_entry_to_another_unit__turns_the_service_after_the_commit()
     assert len(world.pods) == 2
 
 
-def test_entry_that_is_left__keeps_its_partners_until_it_is_gone() -> None:
-    """It finishes what it began: while it terminates, the old revision stays loaded behind it."""
+def test_old_entry__keeps_its_partners_until_its_pod_is_gone() -> None:
+    """It completes the requests that it has begun: while it terminates, its partners keep the old revision loaded."""
     world = settled(*SPLIT)
     partner = next(slot for name, slot in world.slots.items() if "edge-1" in name)
     respec(world, *ON_NPU)
@@ -132,7 +132,7 @@ def test_entry_that_is_left__keeps_its_partners_until_it_is_gone() -> None:
     ("spare", "gap", "want", "broken"),
     [(True, "0s", "Bridge", set()), (False, "2s", "InPlace", set()), (True, "0s", "Bridge", {2})],
 )
-def test_partner_with_room_for_one_revision__changes_it_in_its_place(
+def test_partner_with_memory_for_one_revision__replaces_it_in_place(
     spare: bool, gap: str, want: str, broken: set[int]
 ) -> None:
     world = always(*SPLIT, spare=spare)
@@ -150,12 +150,12 @@ def test_partner_with_room_for_one_revision__changes_it_in_its_place(
     world.turn()
     world.settle()
     assert world.serves()
-    assert set(partner.loaded) == ({1} if broken else {2})  # given up: the old one is loaded again
+    assert set(partner.loaded) == ({1} if broken else {2})  # abandoned: the old one is loaded again
     assert world.commits == ([1] if broken else [1, 2])
 
 
-def test_killed_after_every_write_of_every_turn__converges_to_the_same_end() -> None:
-    """The operator dies after each of its writes in turn, all through a first placement and a move."""
+def test_operator_killed_after_each_write__converges_to_the_same_result() -> None:
+    """The operator is killed after each of its writes, throughout a first placement and a move."""
     world = always(*SPLIT)
     for phase in (SPLIT, ON_NPU):
         if phase is ON_NPU:
@@ -175,8 +175,8 @@ def test_killed_after_every_write_of_every_turn__converges_to_the_same_end() -> 
     assert world.mission.status.nodes == "drone-1>edge-2"
 
 
-def test_killed_once_it_had_decided__the_next_operator_goes_on_with_that_even_if_it_would_plan_otherwise() -> None:
-    """What the first had measured died with it, so the second plans otherwise; the spec has its answer already."""
+def test_operator_killed_after_it_wrote_a_placement__leaves_it_to_the_next_one_to_continue() -> None:
+    """The next one lacks the measurements and would plan otherwise, but this generation is planned already."""
     world = settled(*SPLIT)
     respec(world, *ON_NPU)
     world.turn(1)  # the Placement is written, the status is not
@@ -209,7 +209,7 @@ STEPS = st.lists(
 @given(steps=STEPS)
 @settings(max_examples=200, deadline=None)
 def test_any_order_of_steps__keeps_serving_and_converges(steps: list[tuple[str, int]]) -> None:
-    """World.commit asserts: only forward, and never before every slot of the revision is warm."""
+    """World asserts that commits only go forward, and only once every slot of the revision is warm."""
     world = settled(*LOCAL)
     chains = [LOCAL, SPLIT, REMOTE, ON_NPU]
     last = LOCAL
@@ -254,7 +254,7 @@ def test_active_lost_in_a_restore__is_rebuilt_from_the_entry(first: str) -> None
     assert world.commits[-1] == 2
 
 
-def test_active_lost_without_reports__is_rebuilt_from_what_the_placement_says() -> None:
+def test_active_lost_without_reports__is_rebuilt_from_the_status_of_the_placement() -> None:
     world = settled(*SPLIT)
     world.lose_memory_of_active()
     world.lost = {"drone-1": world.now, "edge-1": world.now}
@@ -263,7 +263,7 @@ def test_active_lost_without_reports__is_rebuilt_from_what_the_placement_says() 
     assert world.mission.status.active.revision == 1
 
 
-def test_partner_lost_while_requests_fall_back__is_left_for_a_new_revision() -> None:
+def test_partner_lost_while_requests_fall_back__is_replaced_by_a_new_revision() -> None:
     world = settled(*SPLIT, spare=True)
     world.lost = {"edge-1": world.now}
     world.planner = lambda _: feasible("drone-1", "edge-2", spare=True)
@@ -277,7 +277,7 @@ def test_partner_lost_while_requests_fall_back__is_left_for_a_new_revision() -> 
     assert reason(world, "Degraded") == ("False", "AsPlanned")
 
 
-def test_partner_only_cut_off__is_tolerated_until_its_time_is_over() -> None:
+def test_unreachable_partner__is_tolerated_for_the_offline_time() -> None:
     world = settled(*SPLIT)
     world.lost = {"edge-1": world.now}
     world.planner = lambda _: feasible("drone-1")
@@ -299,7 +299,7 @@ def test_input_node_lost__moves_nothing() -> None:
     assert list(world.placements) == ["cctv-1"]
 
 
-def test_revision_that_no_slot_can_load__is_abandoned_and_the_old_one_serves_on() -> None:
+def test_revision_that_no_slot_can_load__is_abandoned_and_the_old_one_continues_to_serve() -> None:
     world = settled(*SPLIT)
     world.broken = {2}
     respec(world, *LOCAL)
@@ -320,7 +320,7 @@ def test_revision_that_no_slot_can_load__is_abandoned_and_the_old_one_serves_on(
     assert "MoveAbandoned" in world.events
 
 
-def test_move_given_up__is_tried_again_later_each_time() -> None:
+def test_abandoned_move__is_retried_with_increasing_delay() -> None:
     world = settled(*SPLIT)
     world.broken = set(range(2, 10))
     respec(world, *LOCAL)
@@ -336,7 +336,7 @@ def test_move_given_up__is_tried_again_later_each_time() -> None:
     assert world.serves()
 
 
-def test_first_placement_that_cannot_load__says_so_and_keeps_trying() -> None:
+def test_first_placement_that_cannot_load__reports_the_reason_and_is_retried() -> None:
     world = always(*LOCAL)
     world.broken = {1}
     for _ in range(300):
@@ -351,7 +351,7 @@ def test_first_placement_that_cannot_load__says_so_and_keeps_trying() -> None:
     assert reason(world, "Ready") == ("True", "Serving")
 
 
-def test_plan_overtaken_under_way__never_serves() -> None:
+def test_overtaken_pending_revision__never_serves() -> None:
     world = settled(*LOCAL)
     respec(world, *SPLIT)
     world.turn()
@@ -361,7 +361,7 @@ def test_plan_overtaken_under_way__never_serves() -> None:
     assert reason_of(world, "cctv-2", "Superseded") == ("True", "Overtaken")
 
 
-def test_spec_changed_back_under_way__calls_the_move_off() -> None:
+def test_spec_changed_back_during_a_move__cancels_the_move() -> None:
     world = settled(*LOCAL)
     respec(world, *SPLIT)
     world.turn()
@@ -371,7 +371,7 @@ def test_spec_changed_back_under_way__calls_the_move_off() -> None:
     assert len(world.pods) == 1
 
 
-def test_lost_children__come_back() -> None:
+def test_lost_children__are_created_again() -> None:
     world = settled(*SPLIT)
     world.service = None
     for name in list(world.pods):
@@ -382,7 +382,7 @@ def test_lost_children__come_back() -> None:
 
 
 @pytest.mark.parametrize("chain", [LOCAL, SPLIT, REMOTE])
-def test_placement_deleted__serves_on_until_it_is_written_anew(chain: tuple[str, ...]) -> None:
+def test_deleted_placement__serves_until_a_new_revision_replaces_it(chain: tuple[str, ...]) -> None:
     world = settled(*chain)
     (world.deleted,) = world.placements.values()
     world.placements.clear()
@@ -397,8 +397,8 @@ def test_placement_deleted__serves_on_until_it_is_written_anew(chain: tuple[str,
     world.settle()
 
 
-def test_placement_deleted_and_nobody_knows_it__is_written_anew() -> None:
-    """The operator was restarted between: what runs stays until the new revision has taken its place."""
+def test_placement_deleted_before_a_restart__is_replaced_by_a_new_revision() -> None:
+    """The restarted operator does not know the plan: its pods run until a new revision replaces it."""
     world = settled(*SPLIT)
     pods = set(world.pods)
     world.placements.clear()
@@ -409,7 +409,7 @@ def test_placement_deleted_and_nobody_knows_it__is_written_anew() -> None:
     assert world.commits == [1, 2]
 
 
-def test_key_of_the_operator_replaced__gives_the_mission_a_new_identity_and_new_pods() -> None:
+def test_replaced_identity_key__gives_the_mission_a_new_identity_and_new_pods() -> None:
     world = settled(*SPLIT)
     world.identity = "of another time"
     world.settle()
@@ -419,7 +419,7 @@ def test_key_of_the_operator_replaced__gives_the_mission_a_new_identity_and_new_
     assert world.commits == [1]
 
 
-def test_failed_pod__is_replaced_but_not_faster_than_every_ten_seconds() -> None:
+def test_failed_pod__is_replaced_at_most_every_ten_seconds() -> None:
     world = settled(*LOCAL)
     name = next(iter(world.pods))
     world.pods[name]["status"]["phase"] = "Failed"
@@ -436,7 +436,7 @@ def test_failed_pod__is_replaced_but_not_faster_than_every_ten_seconds() -> None
     assert world.serves()
 
 
-def test_old_placements__only_three_finished_ones_are_kept() -> None:
+def test_finished_placements__are_kept_up_to_three() -> None:
     world = settled(*LOCAL)
     for i in range(6):
         respec(world, *(SPLIT if i % 2 == 0 else LOCAL))
@@ -454,7 +454,7 @@ def test_suspended__plans_and_explains_but_does_not_act() -> None:
     assert world.mission.status.explanation == "Split drone-1>edge-1, int8: latency 40ms (Modelled)"
 
 
-def test_suspended_while_serving__serves_on_and_does_not_move() -> None:
+def test_suspended_while_serving__continues_to_serve_and_does_not_move() -> None:
     world = settled(*SPLIT)
     respec(world, *LOCAL)
     suspended = world.mission.spec.model_copy(update={"suspend": True})
@@ -464,7 +464,7 @@ def test_suspended_while_serving__serves_on_and_does_not_move() -> None:
     assert list(world.placements) == ["cctv-1"]
 
 
-def test_nothing_feasible_at_first__serves_the_closest_plan_and_says_so() -> None:
+def test_infeasible_first_plan__serves_the_closest_plan_and_reports_it() -> None:
     world = World(planner=lambda _: infeasible(closest=plan(*SPLIT)))
     world.settle()
     assert world.serves()
@@ -476,7 +476,7 @@ def test_nothing_feasible_at_first__serves_the_closest_plan_and_says_so() -> Non
     assert placed.message == "best is 62 ms at edge-1, the limit is 50 ms; suggested change: latency.atMost: 62ms"
 
 
-def test_nothing_feasible_any_more__serves_on_by_what_served_before() -> None:
+def test_infeasible_later_plan__keeps_the_active_revision_serving() -> None:
     world = settled(*SPLIT)
     respec(world)
     world.planner = lambda _: infeasible(closest=plan(*SPLIT))
@@ -490,7 +490,7 @@ def test_nothing_feasible_any_more__serves_on_by_what_served_before() -> None:
     assert reason(world, "Degraded") == ("False", "AsPlanned")
 
 
-def test_egress_forbids_what_serves_and_all_else__stops_the_mission() -> None:
+def test_egress_rule_that_forbids_every_plan__stops_the_mission() -> None:
     world = settled(*SPLIT)
     respec(world)
     strict = Mission.model_validate(
@@ -504,7 +504,7 @@ def test_egress_forbids_what_serves_and_all_else__stops_the_mission() -> None:
     assert reason(world, "Ready") == ("False", "EgressForbidden")
 
 
-def test_egress_names_the_first_blocker_but_is_kept_by_what_serves__serves_on() -> None:
+def test_egress_blocker__does_not_stop_a_serving_plan_that_obeys_the_rule() -> None:
     world = settled(*SPLIT)
     respec(world)
     world.planner = lambda _: infeasible("EgressForbidden", "room only in the cloud")
