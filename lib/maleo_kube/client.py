@@ -116,9 +116,10 @@ class Client:
 
     # ------------------------------------------------------------------------------------------------ writing
 
-    async def create(self, kind: Kind, body: Object, *, dry_run: bool = False) -> Object:
-        """Create an object. Raise Conflict if it exists."""
-        path = kind.path(namespace=_namespace(body))
+    async def create(self, kind: Kind, body: Object, *, dry_run: bool = False, subresource: str = "") -> Object:
+        """Create an object, or a subresource of an existing one. Raise Conflict if it exists."""
+        name = body["metadata"]["name"] if subresource else ""
+        path = kind.path(namespace=_namespace(body), name=name, subresource=subresource)
         return await self._call("create", kind, "POST", path, body=body, query=_dry_run_query(dry_run))
 
     async def replace(self, kind: Kind, body: Object, *, subresource: str = "") -> Object:
