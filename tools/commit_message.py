@@ -14,8 +14,8 @@ from typing import Final
 
 AREAS: Final = (
     "api", "planner", "reconcilers", "engine", "ingest", "operator", "agent", "runtime", "service", "wire", "kube",
-    "artifacts", "cli", "import", "chart", "demo", "devcluster", "docs", "examples", "tests", "benchmarks", "build",
-    "images", "tools", "layout", "planning",
+    "artifacts", "cli", "import", "chart", "demo", "devcluster", "processcluster", "docs", "examples", "tests",
+    "benchmarks", "build", "images", "tools", "layout", "planning",
 )  # fmt: skip
 LONGEST: Final = 72
 """Maximum characters of a subject; git and code hosts cut longer ones."""

@@ -24,6 +24,7 @@ PACKAGES: Final = {
     "kube": "lib/maleo_kube",
     "operator": "operator/maleo_operator",
     "planner": "planner/maleo_planner",
+    "processcluster": "processcluster/maleo_processcluster",
     "runtime": "runtime/maleo_runtime",
     "service": "lib/maleo_service",
     "wire": "lib/maleo_wire",
@@ -46,6 +47,7 @@ TESTED_AS_A_WHOLE: Final = {
     "maleo_devcluster.certificates": "tests/cluster/devcluster/test_control_plane.py",
     "maleo_devcluster.node": "tests/e2e/test_demo.py",
     "maleo_operator.app": "tests/cluster/operator/test_operator.py",
+    "maleo_processcluster.pod_runner": "tests/cluster/processcluster/test_node_runner.py",
     "maleo_runtime.server": "tests/contract/runtime/test_endpoints.py",
 }
 """Module -> test of the whole of which it is a part, through sockets or processes."""

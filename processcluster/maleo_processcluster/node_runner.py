@@ -1,0 +1,193 @@
+"""A node as a process: registers Node and Lease, and runs the pods that the scheduler binds to it.
+
+It is a double of the kubelet for machines without root and without a container runtime, and says so: the container
+runtime of its nodes is `maleo-process`.
+"""
+
+import asyncio
+import contextlib
+import datetime as dt
+import logging
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Final
+
+from maleo_kube.answers import Object
+from maleo_kube.client import Client
+from maleo_kube.errors import ApiError, Conflict, NotFound
+from maleo_kube.informer import Informer
+from maleo_kube.resources import LEASES, NODES, PODS
+from maleo_processcluster.pod_plan import Place
+from maleo_processcluster.pod_runner import PodRunner
+from maleo_processcluster.pod_status import timestamp
+
+log: Final = logging.getLogger("maleo.process-node")
+RUNTIME: Final = "maleo-process"
+_LEASES: Final = "kube-node-lease"
+_LEASE_S: Final = 10
+_RENEW_S: Final = 2.0
+_MAX_PODS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Identity of a node. address: in 127.0.0.0/8; its pods get the following addresses."""
+
+    name: str
+    labels: Mapping[str, str]
+    address: IPv4Address
+    folder: Path
+    server: str
+    authority: Path
+
+
+class NodeRunner:
+    """Runner of one node. `registered` is set once the Node exists and its Lease is held."""
+
+    def __init__(self, client: Client, settings: NodeSettings, variables: Callable[[str], Mapping[str, str]]) -> None:
+        """Create the runner. variables: returns the Service variables of a namespace."""
+        self.registered = asyncio.Event()
+        self._client = client
+        self._settings = settings
+        self._variables = variables
+        self._runners: dict[str, tuple[PodRunner, asyncio.Task[None]]] = {}
+        self._addresses: dict[str, IPv4Address] = {}
+
+    async def run(self) -> None:
+        """Run the node until cancelled; its pods are stopped then, and stay in the API server, as with a power loss."""
+        await self._register()
+        informer = Informer(self._client, PODS, on_change=self._observe, fields=f"spec.nodeName={self._settings.name}")
+        tasks = [asyncio.create_task(self._renew_lease()), asyncio.create_task(informer.run())]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            running = [task for _, task in self._runners.values()]
+            for task in (*tasks, *running):
+                task.cancel()
+            await asyncio.gather(*tasks, *running, return_exceptions=True)
+
+    def _observe(self, key: str, _old: Object | None, new: Object | None) -> None:
+        """Start, update or drop the runner of a pod. A pod of the same name with another UID is another pod."""
+        found = self._runners.get(key)
+        if new is None:
+            if found is not None:
+                found[1].cancel()
+            return
+        if found is not None and found[0].pod["metadata"]["uid"] == new["metadata"]["uid"]:
+            found[0].observe(new)
+            return
+        if found is not None:
+            found[1].cancel()
+        runner = self._make_runner(key, new)
+        task = asyncio.create_task(runner.run(), name=f"pod {key}")
+        task.add_done_callback(lambda done: self._forget(key, runner, done))
+        self._runners[key] = runner, task
+
+    def _make_runner(self, key: str, pod: Object) -> PodRunner:
+        settings, host = self._settings, str(self._settings.address)
+        uid = pod["metadata"]["uid"]
+        pod_ip = host if pod["spec"].get("hostNetwork") else str(self._take_address(uid))
+        log.info("node %s: pod %s gets %s", settings.name, key, pod_ip)
+        return PodRunner(
+            self._client,
+            pod,
+            Place(settings.name, pod_ip, host),
+            settings.folder / uid,
+            server=settings.server,
+            authority=settings.authority,
+            variables=self._variables,
+        )
+
+    def _take_address(self, uid: str) -> IPv4Address:
+        """Return the first address after the node's that no pod of it has."""
+        taken = set(self._addresses.values())
+        free = (self._settings.address + offset for offset in range(1, _MAX_PODS + 1))
+        self._addresses[uid] = next(address for address in free if address not in taken)
+        return self._addresses[uid]
+
+    def _forget(self, key: str, runner: PodRunner, task: asyncio.Task[None]) -> None:
+        self._addresses.pop(runner.pod["metadata"]["uid"], None)
+        if self._runners.get(key, (None,))[0] is runner:
+            del self._runners[key]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("node %s: running pod %s failed", self._settings.name, key, exc_info=error)
+
+    # ------------------------------------------------------------------------------------------------ node
+
+    async def _register(self) -> None:
+        """Create the Node, or update the status of an existing one after a restart."""
+        node = describe_node(self._settings)
+        with contextlib.suppress(Conflict):
+            await self._client.create(NODES, node)
+        await self._client.merge(NODES, self._settings.name, {"status": node["status"]}, subresource="status")
+
+    async def _renew_lease(self) -> None:
+        """Renew the Lease of the node, by which the controller manager judges that it lives."""
+        name = self._settings.name
+        while True:
+            now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            spec = {"holderIdentity": name, "leaseDurationSeconds": _LEASE_S, "renewTime": now}
+            try:
+                try:
+                    await self._client.merge(LEASES, name, {"spec": spec}, namespace=_LEASES)
+                except NotFound:
+                    body = {"metadata": {"name": name, "namespace": _LEASES}, "spec": spec}
+                    await self._client.create(LEASES, body)
+            except ApiError as error:
+                log.warning("node %s: cannot renew its Lease: %s", name, error)
+            else:
+                self.registered.set()
+            await asyncio.sleep(_RENEW_S)
+
+
+def describe_node(settings: NodeSettings) -> Object:
+    """Return the Node with its status."""
+    cores, memory = os.cpu_count() or 1, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    capacity = {"cpu": str(cores), "memory": str(memory), "pods": str(_MAX_PODS), "ephemeral-storage": "20Gi"}
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    labels = {
+        "kubernetes.io/hostname": settings.name,
+        "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": machine,
+        **settings.labels,
+    }
+    pressure = ("MemoryPressure", "DiskPressure", "PIDPressure")
+    now = timestamp(None)
+    conditions = [
+        {"type": kind, "status": status, "reason": reason, "lastHeartbeatTime": now, "lastTransitionTime": now}
+        for kind, status, reason in (
+            *((kind, "False", "NotMeasured") for kind in pressure),
+            ("Ready", "True", "ProcessNodeReady"),
+        )
+    ]
+    info = {
+        "kubeletVersion": f"v0.0.0-{RUNTIME}",
+        "kubeProxyVersion": "",
+        "containerRuntimeVersion": f"{RUNTIME}://1",
+        "osImage": "processes of one user on this machine",
+        "kernelVersion": platform.release(),
+        "architecture": machine,
+        "operatingSystem": "linux",
+        "machineID": settings.name,
+        "systemUUID": settings.name,
+        "bootID": "",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": settings.name, "labels": labels},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": str(settings.address)},
+                {"type": "Hostname", "address": settings.name},
+            ],
+            "capacity": capacity,
+            "allocatable": capacity,
+            "conditions": conditions,
+            "nodeInfo": info,
+        },
+    }
