@@ -15,14 +15,14 @@ from maleo_api.quantities import (
     ENERGY,
     POWER,
     RATIO,
-    Unit,
+    UnitOfMeasure,
     parse,
     show,
     show_apart,
     show_points,
 )
 
-_UNITS = [unit for unit in vars(quantities).values() if isinstance(unit, Unit)]
+_UNITS = [unit for unit in vars(quantities).values() if isinstance(unit, UnitOfMeasure)]
 _SHOWN = {
     "fifty milliseconds": (DURATION, 0.05, "50ms"),
     "half a second": (DURATION, 0.5, "500ms"),
@@ -46,7 +46,7 @@ def test_show__uses_customary_units_and_digits(case: str) -> None:
 
 
 @given(unit=st.sampled_from(_UNITS), value=st.floats(0, 1e24), digits=st.integers(1, 6))
-def test_show__can_be_parsed_again(unit: Unit, value: float, digits: int) -> None:
+def test_show__can_be_parsed_again(unit: UnitOfMeasure, value: float, digits: int) -> None:
     """Within the last digit shown, or one millionth of the smallest unit; larger values are clipped."""
     smallest, largest = min(unit.factors.values()), max(unit.factors.values())
     most = 999_999 if unit is DURATION else 999_999_999
@@ -67,7 +67,7 @@ def test_show__rounds_up_or_down_by_at_most_one_digit(value: float, digits: int)
 
 
 @st.composite
-def _pairs(draw: st.DrawFn) -> tuple[Unit, float, float]:
+def _pairs(draw: st.DrawFn) -> tuple[UnitOfMeasure, float, float]:
     """Draw two values of a unit, often so close that planning can barely distinguish them."""
     unit = draw(st.sampled_from(_UNITS))
     sizes = sorted(unit.factors.values())
@@ -76,7 +76,7 @@ def _pairs(draw: st.DrawFn) -> tuple[Unit, float, float]:
 
 
 @given(pair=_pairs())
-def test_show_apart__distinguishes_figures_that_differ(pair: tuple[Unit, float, float]) -> None:
+def test_show_apart__distinguishes_figures_that_differ(pair: tuple[UnitOfMeasure, float, float]) -> None:
     unit, one, other = pair
     texts = show_apart(unit, one, other)
     assert texts[0] != texts[1]
@@ -105,7 +105,7 @@ def test_show__rejects_negative_and_non_finite_values(value: float) -> None:
 
 
 @pytest.mark.parametrize("unit", _UNITS, ids=lambda unit: unit.name)
-def test_parse__rejects_numbers_with_too_many_digits(unit: Unit) -> None:
+def test_parse__rejects_numbers_with_too_many_digits(unit: UnitOfMeasure) -> None:
     """Accepted values are finite, and durations fit 64 bits of nanoseconds, as CEL and Go require."""
     for spelling, factor in unit.factors.items():
         whole = 9 if factor < 60 or unit is not DURATION else 6

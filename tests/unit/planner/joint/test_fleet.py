@@ -1,4 +1,4 @@
-"""Joint planning of several missions: never worse than one by one, with a bound that no choice exceeds."""
+"""Many missions together: never worse than one by one, and a bound that no choice exceeds."""
 
 from dataclasses import replace
 from itertools import product
@@ -53,7 +53,7 @@ def _world(world: dict[str, object]) -> Snapshot:
 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds)
-def test_joint_planning__is_never_worse_than_one_by_one_and_never_above_its_bound(world: dict[str, object]) -> None:
+def test_together__is_never_worse_than_one_by_one_and_never_above_its_bound(world: dict[str, object]) -> None:
     alone, together = plan_fleet(_world(world), rounds=0), plan_fleet(_world(world))
     first = next(iter(together.tiers))
     assert together.tiers[first].value >= alone.tiers[first].value - 1e-9
@@ -65,7 +65,7 @@ def test_joint_planning__is_never_worse_than_one_by_one_and_never_above_its_boun
 @settings(max_examples=25, deadline=None)
 @given(world=worlds)
 def test_bound__is_not_exceeded_by_any_choice_of_whole_plans(world: dict[str, object]) -> None:
-    """The plan of every mission alone in each mode, in every combination that fits the memory."""
+    """Every mission's plan of each mode as if it were alone, in every combination that fits the memory."""
     found = replace(_world(world))
     missions = {k: m.model_copy(update={"spec": m.spec.model_copy(update={"criticality": "Mission"})}) for k, m in found.missions.items()}  # fmt: skip  # noqa: E501
     found = replace(found, missions=missions)
@@ -93,7 +93,7 @@ def test_fleet__is_planned_the_same_every_time(world: dict[str, object]) -> None
 
 
 @pytest.mark.parametrize(("seed", "missions", "more_served"), [(290, 8, 1), (225, 9, 0)])
-def test_neighbourhood_search__serves_more_missions_or_finds_better_plans(
+def test_neighbourhood_search__serves_more_or_better_where_the_program_left_something(
     seed: int, missions: int, more_served: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chance = Random(seed)
@@ -107,21 +107,23 @@ def test_neighbourhood_search__serves_more_missions_or_finds_better_plans(
 
 
 @settings(max_examples=30, deadline=None)
-@given(world=worlds, checks=st.integers(0, 12))
-def test_stopped_planning__is_no_worse_than_the_first_plans(world: dict[str, object], checks: int) -> None:
-    answers = iter([True] * checks)
-    stopped = plan_fleet(_world(world), may_continue=lambda: next(answers, False))
+@given(world=worlds, asks=st.integers(0, 12))
+def test_fleet__told_to_stop_has_a_plan_that_is_no_worse_than_the_first(world: dict[str, object], asks: int) -> None:
+    said = iter([True] * asks)
+    stopped = plan_fleet(_world(world), may_continue=lambda: next(said, False))
     first = plan_fleet(_world(world), rounds=0)
     assert stopped.verdicts.keys() == first.verdicts.keys()
     top = next(iter(first.tiers))
     assert stopped.tiers[top].value >= first.tiers[top].value - 1e-9
-    if not checks:
+    if not asks:
         assert stopped.verdicts == first.verdicts
 
 
 @settings(max_examples=40, deadline=None)
 @given(world=worlds, bandwidth=st.integers(1, 20), cap=st.integers(1, 40))
-def test_fleet__never_exceeds_a_link_or_a_power_cap(world: dict[str, object], bandwidth: int, cap: int) -> None:
+def test_fleet__never_takes_more_of_a_link_or_of_a_power_cap_than_there_is(
+    world: dict[str, object], bandwidth: int, cap: int
+) -> None:
     found = _world(world)
     links = {f"{a}-{b}": link(a, b, f"{bandwidth}Mbit/s") for a, b in _LINKS}
     devices = {
@@ -139,8 +141,8 @@ def test_fleet__never_exceeds_a_link_or_a_power_cap(world: dict[str, object], ba
         assert sum(rates[key] * part.energy.value for key, part in parts) <= cap * 0.05 * (1 + 1e-6)
 
 
-def test_higher_priority__goes_first_within_a_criticality_and_displaces_the_lower() -> None:
-    """One Exclusive unit for two missions: the higher priority gets it, though the lower ran there before."""
+def test_priority__of_the_same_criticality_goes_first_and_displaces_the_lower() -> None:
+    """One Exclusive unit for two: the higher class has it, though the lower served there before."""
     blocks = [block("a", mop=60, cut=None)]
     spec = {"objectives": {"latency": {"atMost": "200ms"}}}
     low, high = mission("a-low", **spec), mission("b-high", **spec, priorityClassName="urgent")
@@ -156,7 +158,7 @@ def test_higher_priority__goes_first_within_a_criticality_and_displaces_the_lowe
     assert list(fleet.tiers) == ["Mission 1000", "Mission"]
 
 
-def test_missing_priority_class__blocks_as_in_kubernetes() -> None:
+def test_priority__of_a_class_that_is_not_there_blocks_as_kubernetes_would() -> None:
     watch = mission(priorityClassName="urgent")
     found = snapshot(
         profiles={"drone": profile("p")}, missions=[watch], net=model(variant("fp32", [block("a", mop=1, cut=None)]))
@@ -167,7 +169,7 @@ def test_missing_priority_class__blocks_as_in_kubernetes() -> None:
     assert isinstance(plan(replace(found, priorities={"urgent": -5}), watch.key), Feasible)
 
 
-def test_priority_class_of_system_components__is_rejected_and_does_not_raise_the_rank() -> None:
+def test_priority__of_a_class_of_the_clusters_own_components_is_refused_and_ranks_nothing() -> None:
     watch = mission(priorityClassName="system-node-critical")
     found = snapshot(
         profiles={"drone": profile("p")}, missions=[watch], net=model(variant("fp32", [block("a", mop=1, cut=None)]))
@@ -179,7 +181,7 @@ def test_priority_class_of_system_components__is_rejected_and_does_not_raise_the
     assert verdict.blockers[0].code == "PriorityClassReserved"
 
 
-def test_power_cap_that_a_single_unit_exceeds__is_reported() -> None:
+def test_power_cap__that_one_unit_alone_would_break_is_told() -> None:
     spec = {"objectives": {"latency": {"atMost": "1s"}}, "demand": {"rate": "10/s"}}
     watch = mission(**spec, modes=["Local", "Remote"])
     found = snapshot(
@@ -195,7 +197,7 @@ def test_power_cap_that_a_single_unit_exceeds__is_reported() -> None:
     assert [r.margin for r in verdict.rejected if r.code == "PowerCapExceeded"] == ["-50%"]  # 200 mJ, 100 are allowed
 
 
-def test_power_cap__excludes_units_of_unknown_power() -> None:
+def test_power_cap__is_kept_by_no_unit_whose_power_is_unknown() -> None:
     watch = mission(objectives={"latency": {"atMost": "1s"}})
     found = snapshot(
         profiles={"drone": profile("p", watts=None)},
@@ -240,10 +242,10 @@ def _parts(plan_: Plan):  # type: ignore[no-untyped-def]  # noqa: ANN202
     rates=st.lists(st.integers(5, 40), min_size=4, max_size=4),
     tiers=st.lists(st.sampled_from(["Safety", "Mission", "BestEffort"]), min_size=4, max_size=4),
 )
-def test_fleet__keeps_all_latency_limits_once_every_mission_is_placed(
+def test_fleet__nobody_is_late_once_all_the_others_are_there(
     limits: list[int], rates: list[int], tiers: list[str]
 ) -> None:
-    """On one unit, where each further mission lengthens the queue of the others, including those of higher tiers."""
+    """On one unit, where each newcomer lengthens the queue of those before it: also of those above its own tier."""
     missions = [
         mission(
             f"m{i}", objectives={"latency": {"atMost": f"{limit}ms"}}, demand={"rate": f"{rate}/s"}, criticality=tier
@@ -263,8 +265,8 @@ def test_fleet__keeps_all_latency_limits_once_every_mission_is_placed(
         assert tail <= parse(DURATION, each.spec.objectives.latency.at_most) + 1e-9
 
 
-def _max_service_time(*, limit: float, own: float, rate: float) -> float:
-    """Return by trial the service time of another mission with which requests of `own` seconds keep the limit."""
+def _longest_that_is_borne(*, limit: float, own: float, rate: float) -> float:
+    """By trying: seconds of a newcomer's request behind which a request of `own` seconds is within its limit."""
 
     def tail(seconds: float) -> float:
         share = rate * seconds
@@ -274,7 +276,7 @@ def _max_service_time(*, limit: float, own: float, rate: float) -> float:
     return max(i * 1e-6 for i in range(20_000) if tail(i * 1e-6) <= limit)
 
 
-def test_mission_that_would_make_another_late__is_rejected_as_unit_occupied() -> None:
+def test_newcomer__that_would_make_another_late_is_told_that_the_unit_is_occupied() -> None:
     unit = profile("p", gops=10, sharing="TimeShared", memory="64Mi")
     first = mission("first", objectives={"latency": {"atMost": "11ms"}}, demand={"rate": "10/s"}, criticality="Safety")
     later = mission("later", objectives={"latency": {"atMost": "900ms"}}, demand={"rate": "40/s"})
@@ -283,14 +285,14 @@ def test_mission_that_would_make_another_late__is_rejected_as_unit_occupied() ->
     assert isinstance(verdicts["default/first"], Feasible)
     assert isinstance(verdicts["default/later"], Infeasible)
     assert [b.code for b in verdicts["default/later"].blockers][:1] == ["UnitOccupied"]
-    longest = _max_service_time(limit=0.011, own=0.01, rate=40)
+    bearable = _longest_that_is_borne(limit=0.011, own=0.01, rate=40)
     margins = [r.margin for r in verdicts["default/later"].rejected if r.code == "UnitOccupied"]
-    assert margins == [f"-{1 - longest / 0.01:.0%}"]
+    assert margins == [f"-{1 - bearable / 0.01:.0%}"]
     assert "default/first" in verdicts["default/later"].blockers[0].message
 
 
 def test_insertion__serves_a_mission_on_the_unit_that_another_left_meanwhile() -> None:
-    """The drone's Exclusive unit is held when both candidate lists are computed; its holder then moves to the edge."""
+    """The drone's Exclusive unit is held when the menus of both are computed; its holder then moves to the edge."""
     spec = {"objectives": {"latency": {"atMost": "200ms"}}, "demand": {"rate": "1/s"}}
     waiting, moving = mission("a-waiting", **spec, modes=["Local"]), mission("b-moving", **spec)
     found = snapshot(
