@@ -49,7 +49,6 @@ class Cycle:
                 self._components,
                 state,
                 rebalancer,
-                devices.lost,
                 epoch=epoch,
                 identity_key=identity_key,
                 report_progress=self._report_progress,

@@ -49,12 +49,8 @@ class DeviceReconciler:
         A node is lost if it is missing or not Ready, or if an agent that once reported has neither a stream nor a fresh
         Lease.
         """
-        unreachable = not scope.connected and not scope.lease_fresh and scope.device is not None
-        lost = (
-            scope.node is None
-            or not scope.node.ready
-            or (unreachable and scope.device is not None and _has_reported(scope))
-        )
+        unreachable = not scope.connected and not scope.lease_fresh
+        lost = scope.node is None or not scope.node.ready or (unreachable and _has_reported(scope))
         if lost and scope.name not in self.lost:
             self.lost[scope.name] = time.monotonic()
             self._components.queue.mark(ALL_MISSIONS)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -50,7 +50,6 @@ class MissionReconciler:
         components: Components,
         state: PlanningState,
         rebalancer: Rebalancer,
-        lost: Mapping[str, float],
         *,
         epoch: int,
         identity_key: bytes,
@@ -62,7 +61,6 @@ class MissionReconciler:
             components: Components of the replica.
             state: Planning state of the term.
             rebalancer: Source of plans from the joint optimization.
-            lost: Node -> monotonic time since which it is lost.
             epoch: Epoch of the term.
             identity_key: HMAC key that mission identities are derived from.
             report_progress: Called during a long plan, so that `/healthz` succeeds.
@@ -71,7 +69,6 @@ class MissionReconciler:
         self._components = components
         self._state = state
         self._rebalancer = rebalancer
-        self._lost = lost
         self._epoch = epoch
         self._identity_key = identity_key
         self._report_progress = report_progress
@@ -198,7 +195,7 @@ class MissionReconciler:
             identity=children.identity_of(declared, self._identity_key),
             telemetry=telemetry,
             snapshot=snapshot,
-            lost_nodes={node: _unix_time(since) for node, since in self._lost.items()},
+            lost_nodes={node: _unix_time(since) for node, since in self._state.lost.items()},
             epoch=self._epoch,
             now=now,
             settings=self._components.slot_settings,

@@ -42,7 +42,7 @@ class PlanningState:
             since: Monotonic time at which the term began.
         """
         self._components = components
-        self._lost = lost
+        self.lost = lost
         self._since = since
         self._memories: dict[str, MissionMemory] = {}
         self._session: PlanningSession | None = None
@@ -62,14 +62,14 @@ class PlanningState:
 
     def refresh(self) -> PlanningSession:
         """Return the planning state, refreshed if the cluster (missions excepted) or the lost nodes have changed."""
-        inputs = (self._components.cache.version, frozenset(self._lost))
+        inputs = (self._components.cache.version, frozenset(self.lost))
         if self._session is None or inputs != self._session_inputs:
             self._session_inputs = inputs
             held = {k: plan for k in self._components.cache.missions if (plan := self.memory_of(k).plan)}
             observations = self._components.telemetry.observe(time.monotonic(), self._fixed_delay)
             self._update_measurement_version(observations)
             self._components.metrics.set_links({pair: figure.value for pair, figure in observations.bandwidth.items()})
-            snapshot = self._components.cache.snapshot(observations, held, self._lost)
+            snapshot = self._components.cache.snapshot(observations, held, self.lost)
             if self._session is None:
                 self._session = PlanningSession(snapshot, budgets=BUDGETS)
             else:
@@ -156,7 +156,7 @@ class PlanningState:
 
         Capacity is left out because it changes with every reading; the versions of Devices cover it.
         """
-        measurements = (observations.bandwidth, observations.correction, frozenset(self._lost))
+        measurements = (observations.bandwidth, observations.correction, frozenset(self.lost))
         if measurements != self._last_measurements:
             self._last_measurements = measurements
             self._measurement_version += 1

@@ -613,7 +613,7 @@ async def test_elapsed_times__do_not_depend_on_the_wall_clock(monkeypatch: pytes
         lost = {"edge": time.monotonic()}
         state = PlanningState(replica.components, lost, since=time.monotonic())
         missions = MissionReconciler(
-            replica.components, state, Rebalancer(), lost, epoch=1, identity_key=b"", report_progress=lambda: None
+            replica.components, state, Rebalancer(), epoch=1, identity_key=b"", report_progress=lambda: None
         )
         monkeypatch.setattr("maleo_operator.engine.mission_reconciler.time.time", lambda: set_back)
         scope = missions._scope(replica.cache.missions[key], state.refresh().snapshot, state.memory_of(key))
