@@ -1,16 +1,16 @@
 """Status of the agent's own Device in the API, written only on changes: inventory and sensor conditions."""
 
 import time
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from maleo_api.device import Device, Inventory
 from maleo_api.labels import label_value
 from maleo_api.meta import Condition
 from maleo_api.reasons import ConditionReason
+from maleo_api.timestamps import format_timestamp
+from maleo_kube import leases
 from maleo_kube.client import Client
-from maleo_kube.errors import NotFound
-from maleo_kube.resources import DEVICES, LEASES
+from maleo_kube.resources import DEVICES
 from maleo_wire.messages import NodeReading
 
 _MANAGER: Final = "maleo-agent"
@@ -72,7 +72,7 @@ def _make_condition(before: Condition | None, row: tuple[str, str, str, str], ge
     """Return the condition; its transition time changes only when its status does."""
     type_, status, reason, message = row
     changed = before is None or before.status != status
-    at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if changed or before is None else before.last_transition_time
+    at = format_timestamp(time.time()) if changed or before is None else before.last_transition_time
     return Condition.model_validate(
         {
             "type": type_,
@@ -87,12 +87,11 @@ def _make_condition(before: Condition | None, row: tuple[str, str, str, str], ge
 
 async def renew_lease(client: Client, node: str, namespace: str) -> None:
     """Renew the agent's Lease, creating it if it is missing. Raise ApiError on failure."""
-    now = datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    spec = {"holderIdentity": node, "leaseDurationSeconds": LEASE_S, "renewTime": now}
-    name = f"maleo-agent-{node}"
-    try:
-        await client.merge(LEASES, name, {"spec": spec}, namespace=namespace)
-    except NotFound:
-        metadata = {"name": name, "namespace": namespace, "labels": {"maleo.dev/agent": label_value(node)}}
-        body = {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata, "spec": spec}
-        await client.create(LEASES, body)
+    await leases.renew_lease(
+        client,
+        f"maleo-agent-{node}",
+        namespace=namespace,
+        holder=node,
+        duration_s=LEASE_S,
+        labels={"maleo.dev/agent": label_value(node)},
+    )

@@ -6,24 +6,25 @@ runtime of its nodes is `maleo-process`.
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
 import os
 import platform
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
+from maleo_api.timestamps import format_timestamp
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
-from maleo_kube.errors import ApiError, Conflict, NotFound
+from maleo_kube.errors import ApiError, Conflict
 from maleo_kube.informer import Informer
-from maleo_kube.resources import LEASES, NODES, PODS
+from maleo_kube.leases import renew_lease
+from maleo_kube.resources import NODES, PODS
 from maleo_processcluster.pod_plan import Place
 from maleo_processcluster.pod_runner import PodRunner
-from maleo_processcluster.pod_status import timestamp
 
 log: Final = logging.getLogger("maleo.process-node")
 RUNTIME: Final = "maleo-process"
@@ -129,14 +130,8 @@ class NodeRunner:
         """Renew the Lease of the node, by which the controller manager judges that it lives."""
         name = self._settings.name
         while True:
-            now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-            spec = {"holderIdentity": name, "leaseDurationSeconds": _LEASE_S, "renewTime": now}
             try:
-                try:
-                    await self._client.merge(LEASES, name, {"spec": spec}, namespace=_LEASES)
-                except NotFound:
-                    body = {"metadata": {"name": name, "namespace": _LEASES}, "spec": spec}
-                    await self._client.create(LEASES, body)
+                await renew_lease(self._client, name, namespace=_LEASES, holder=name, duration_s=_LEASE_S)
             except ApiError as error:
                 log.warning("node %s: cannot renew its Lease: %s", name, error)
             else:
@@ -156,7 +151,7 @@ def describe_node(settings: NodeSettings) -> Object:
         **settings.labels,
     }
     pressure = ("MemoryPressure", "DiskPressure", "PIDPressure")
-    now = timestamp(None)
+    now = format_timestamp(time.time())
     conditions = [
         {"type": kind, "status": status, "reason": reason, "lastHeartbeatTime": now, "lastTransitionTime": now}
         for kind, status, reason in (

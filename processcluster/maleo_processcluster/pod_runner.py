@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import yaml
 
+from maleo_api.timestamps import format_timestamp
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, NotFound
@@ -103,13 +104,10 @@ class PodRunner:
         try:
             await self._make_volumes()
             plans = [await self._plan(spec) for spec in self.pod["spec"]["containers"]]
-        except NotRunnable as error:
+        except (NotRunnable, ApiError) as error:
+            reason = error.reason if isinstance(error, NotRunnable) else "CreateContainerConfigError"
             for state in self._states.values():
-                state.waiting, state.message = error.reason, str(error)
-            return []
-        except ApiError as error:
-            for state in self._states.values():
-                state.waiting, state.message = "CreateContainerConfigError", str(error)
+                state.waiting, state.message = reason, str(error)
             return []
         self._containers = plans
         for container in plans:
@@ -255,7 +253,7 @@ class PodRunner:
 
     async def _record(self, reason: str, message: str) -> None:
         """Create an Event of the pod; one that cannot be written is dropped."""
-        meta, now = self.pod["metadata"], pod_status.timestamp(None)
+        meta, now = self.pod["metadata"], format_timestamp(time.time())
         reference = {"apiVersion": "v1", "kind": "Pod", **{k: meta[k] for k in ("name", "namespace", "uid")}}
         event = {
             "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},

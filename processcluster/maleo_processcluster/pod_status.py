@@ -1,9 +1,10 @@
-"""Status of a pod from the states of its containers, as a kubelet reports it. Pure."""
+"""Status of a pod from the states of its containers, as a kubelet reports it."""
 
-import datetime as dt
+import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from maleo_api.timestamps import format_timestamp
 from maleo_kube.answers import Object
 from maleo_processcluster.container import ContainerState
 
@@ -42,7 +43,7 @@ def report(
         "hostIPs": [{"ip": host_ip}],
         "podIP": pod_ip,
         "podIPs": [{"ip": pod_ip}],
-        "startTime": timestamp(started_at),
+        "startTime": format_timestamp(started_at),
         "qosClass": pod.get("status", {}).get("qosClass", "Burstable"),
         "containerStatuses": [_container(spec, states[spec["name"]]) for spec in specs],
     }
@@ -52,19 +53,19 @@ def _condition(kind: str, is_true: bool, before: Mapping[str, Mapping[str, Any]]
     """Return a condition, with the time of its last transition if that is not now."""
     status = "True" if is_true else "False"
     old = before.get(kind, {})
-    since = old["lastTransitionTime"] if old.get("status") == status else timestamp(None)
+    since = old["lastTransitionTime"] if old.get("status") == status else format_timestamp(time.time())
     return {"type": kind, "status": status, "lastTransitionTime": since}
 
 
 def _container(spec: Mapping[str, Any], state: ContainerState) -> dict[str, Any]:
     ended = {}
     if state.exit_code is not None:
-        times = {"startedAt": timestamp(state.started_at), "finishedAt": timestamp(state.finished_at)}
+        times = {"startedAt": format_timestamp(state.started_at), "finishedAt": format_timestamp(state.finished_at)}
         reason = "Completed" if state.exit_code == 0 else "Error"
         code = state.exit_code if state.exit_code >= 0 else _SIGNALLED - state.exit_code
         ended = {"lastState": {"terminated": {"exitCode": code, "reason": reason, **times}}}
     waiting = {"reason": state.waiting, **({"message": state.message} if state.message else {})}
-    running = {"startedAt": timestamp(state.started_at)}
+    running = {"startedAt": format_timestamp(state.started_at)}
     return {
         "name": spec["name"],
         "image": spec["image"],
@@ -76,9 +77,3 @@ def _container(spec: Mapping[str, Any], state: ContainerState) -> dict[str, Any]
         "state": {"running": running} if state.running else {"waiting": waiting},
         **ended,
     }
-
-
-def timestamp(at: float | None) -> str:
-    """Return a Unix time, None for now, as RFC 3339 in UTC."""
-    moment = dt.datetime.now(dt.UTC) if at is None else dt.datetime.fromtimestamp(at, dt.UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

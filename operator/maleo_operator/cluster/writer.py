@@ -4,12 +4,13 @@ All writes of decisions go through this module.
 """
 
 import secrets
+import time
 from base64 import b64decode
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
+from maleo_api.timestamps import format_timestamp
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, Conflict, Forbidden, Invalid, NotFound
@@ -213,7 +214,7 @@ class Writer:
         self._events[key] = None
         if len(self._events) > _MAX_REMEMBERED_EVENTS:
             self._events.popitem(last=False)
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = format_timestamp(time.time())
         involved = {
             "apiVersion": MISSIONS.api_version,
             "kind": MISSIONS.kind,

@@ -8,9 +8,9 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine
-from datetime import UTC, datetime
 from typing import Final
 
+from maleo_api.timestamps import format_micro_time
 from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, NotFound
@@ -148,4 +148,4 @@ class LeaderElector:
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return format_micro_time(time.time())

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from math import inf
 from typing import Final, Literal
 
 from maleo_api.meta import Condition
+from maleo_api.timestamps import format_timestamp
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -55,16 +55,6 @@ def equal_except_numbers(old: str, new: str) -> bool:
 def _is_unchanged(old: Condition, new: Condition, generation: int) -> bool:
     same = (old.status, old.reason, old.observed_generation) == (new.status, new.reason, generation)
     return same and equal_except_numbers(old.message, new.message)
-
-
-def format_timestamp(now: float) -> str:
-    """Return a Unix time as an RFC 3339 API timestamp: `2026-11-24T01:40:00Z`."""
-    return datetime.fromtimestamp(int(now), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_timestamp(text: str) -> float:
-    """Return the Unix time of an API timestamp. Raise ValueError if it is malformed."""
-    return datetime.fromisoformat(text).timestamp()
 
 
 def age(now: float, at: float) -> float:

@@ -11,7 +11,8 @@ from typing import Any
 from maleo_api.mission import Mission, MissionStatus
 from maleo_api.model import Model
 from maleo_api.placement import Placement, PlacementStatus
-from maleo_operator.reconcilers.condition import format_timestamp, is_true
+from maleo_api.timestamps import format_timestamp
+from maleo_operator.reconcilers.condition import is_true
 from maleo_operator.reconcilers.manifests import children
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.policies import trigger

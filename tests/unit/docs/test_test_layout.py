@@ -46,6 +46,7 @@ TESTED_AS_A_WHOLE: Final = {
     "maleo_demo.shaping": "tests/e2e/test_links.py",
     "maleo_devcluster.certificates": "tests/cluster/devcluster/test_control_plane.py",
     "maleo_devcluster.node": "tests/e2e/test_demo.py",
+    "maleo_kube.leases": "tests/cluster/agent/test_lease.py",
     "maleo_operator.app": "tests/cluster/operator/test_operator.py",
     "maleo_processcluster.pod_runner": "tests/cluster/processcluster/test_node_runner.py",
     "maleo_runtime.server": "tests/contract/runtime/test_endpoints.py",

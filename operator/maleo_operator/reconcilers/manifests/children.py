@@ -13,7 +13,7 @@ from maleo_api.labels import label_value
 from maleo_api.meta import API_VERSION
 from maleo_api.mission import CRITICALITIES, Mission
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import parse_timestamp
+from maleo_api.timestamps import parse_timestamp
 from maleo_operator.reconcilers.device import installed_profiles
 from maleo_operator.reconcilers.revisions import Slot, entry_of, partition_at
 from maleo_operator.reconcilers.scope import MissionScope, SlotPod, SlotSettings

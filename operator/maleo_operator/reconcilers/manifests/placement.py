@@ -9,7 +9,7 @@ from maleo_api import placement as stored
 from maleo_api import quantities
 from maleo_api.meta import API_VERSION, Basis, Metadata
 from maleo_api.model import Artifact, Codec
-from maleo_operator.reconcilers.condition import format_timestamp
+from maleo_api.timestamps import format_timestamp
 from maleo_operator.reconcilers.manifests.children import labels, owner
 from maleo_operator.reconcilers.revisions import Revisions, is_artifact_replaced, is_stored, serving_revision
 from maleo_operator.reconcilers.scope import MissionScope

@@ -12,7 +12,8 @@ from maleo_api.labels import TIER
 from maleo_api.mission import Move
 from maleo_api.placement import Placement
 from maleo_api.reasons import ConditionReason
-from maleo_operator.reconcilers.condition import age, find_condition, parse_timestamp
+from maleo_api.timestamps import parse_timestamp
+from maleo_operator.reconcilers.condition import age, find_condition
 from maleo_operator.reconcilers.conditions import margins
 from maleo_operator.reconcilers.conditions.readiness import is_input_lost
 from maleo_operator.reconcilers.conditions.status import MAX_MOVES

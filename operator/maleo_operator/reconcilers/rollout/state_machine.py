@@ -13,7 +13,8 @@ from maleo_api.meta import Condition
 from maleo_api.mission import Active, Move
 from maleo_api.placement import Placement
 from maleo_api.reasons import ConditionReason
-from maleo_operator.reconcilers.condition import format_timestamp, is_true, make_condition, parse_timestamp
+from maleo_api.timestamps import format_timestamp, parse_timestamp
+from maleo_operator.reconcilers.condition import is_true, make_condition
 from maleo_operator.reconcilers.egress import breaks_egress, describe_violation
 from maleo_operator.reconcilers.manifests.placement import is_same_plan
 from maleo_operator.reconcilers.revisions import (

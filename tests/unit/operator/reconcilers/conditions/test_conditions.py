@@ -10,14 +10,8 @@ from maleo_api.meta import Condition
 from maleo_api.mission import Mission
 from maleo_api.model import Model
 from maleo_api.placement import Placement
-from maleo_operator.reconcilers.condition import (
-    equal_except_numbers,
-    find_condition,
-    format_timestamp,
-    make_condition,
-    merge_conditions,
-    parse_timestamp,
-)
+from maleo_api.timestamps import format_timestamp, parse_timestamp
+from maleo_operator.reconcilers.condition import equal_except_numbers, find_condition, make_condition, merge_conditions
 from maleo_operator.reconcilers.conditions.margins import band, margin_below
 from maleo_operator.reconcilers.mission import decide
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window

@@ -7,7 +7,7 @@ import pytest
 
 from maleo_api.device import Device
 from maleo_api.mission import Mission
-from maleo_operator.reconcilers.condition import format_timestamp
+from maleo_api.timestamps import format_timestamp
 from maleo_operator.reconcilers.policies.trigger import check
 from maleo_operator.reconcilers.scope import MissionScope, Telemetry, Window
 from support.operator.builders import CPU, feasible, infeasible, mission, model, node, plan, scope, snapshot

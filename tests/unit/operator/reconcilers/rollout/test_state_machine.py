@@ -8,8 +8,9 @@ import pytest
 
 from maleo_api.meta import Condition
 from maleo_api.placement import Placement
+from maleo_api.timestamps import format_timestamp
 from maleo_operator.reconcilers import revisions
-from maleo_operator.reconcilers.condition import format_timestamp, make_condition
+from maleo_operator.reconcilers.condition import make_condition
 from maleo_operator.reconcilers.manifests.placement import propose
 from maleo_operator.reconcilers.rollout.state_machine import (
     KEPT_REVISIONS,
