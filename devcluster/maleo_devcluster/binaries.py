@@ -1,11 +1,14 @@
 """Provider of the Kubernetes binaries: found on this machine, cached, downloaded, or built from their Go modules."""
 
 import hashlib
+import http.client
+import math
 import os
 import platform
 import shutil
 import subprocess
 import tarfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -23,6 +26,8 @@ ALL: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kube
 _DOWNLOADS: Final = "https://dl.k8s.io/release"
 _ETCD_DOWNLOADS: Final = "https://github.com/etcd-io/etcd/releases/download"
 _CONNECT_S: Final = 5.0
+_MB: Final = 1_000_000
+_PROGRESS_S: Final = 5.0  # each report is a line of its own in a log
 _BUILD_SECONDS: Final = {"kube-apiserver": 271, "kubelet": 49, "kube-controller-manager": 30, "etcd": 14}
 
 
@@ -90,13 +95,16 @@ def find(name: str, sources: Sources) -> Path | None:
     return next((path for path in candidates if os.access(path, os.X_OK)), None)
 
 
-def ensure(names: tuple[str, ...], sources: Sources, say: Say) -> dict[str, Path]:
-    """Return name -> path of each binary, downloaded or built if needed. Raise NotFound with the remedy."""
-    found: dict[str, Path] = {}
-    for name in names:
-        path = find(name, sources)
-        found[name] = path if path is not None else _obtain(name, sources, say)
-    return found
+def ensure(names: tuple[str, ...], sources: Sources, say: Say, *, progress_s: float = _PROGRESS_S) -> dict[str, Path]:
+    """Return name -> path of each binary, downloaded or built if needed. Raise NotFound with the remedy.
+
+    progress_s: shortest time between two reports of one download, in seconds.
+    """
+    found = {name: find(name, sources) for name in names}
+    missing = [name for name, path in found.items() if path is None]
+    if len(missing) > 1:
+        say(f"{len(missing)} of {len(names)} programs are missing: {', '.join(missing)}")
+    return {name: path if path is not None else _obtain(name, sources, say, progress_s) for name, path in found.items()}
 
 
 def estimate_build_seconds(names: tuple[str, ...], sources: Sources) -> int:
@@ -105,10 +113,10 @@ def estimate_build_seconds(names: tuple[str, ...], sources: Sources) -> int:
     return sum(_BUILD_SECONDS.get(name, 10) for name in missing)
 
 
-def _obtain(name: str, sources: Sources, say: Say) -> Path:
+def _obtain(name: str, sources: Sources, say: Say, progress_s: float) -> Path:
     target, release = sources.cache / name, _Release.of(name, sources)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if _download(name, release, target, say):
+    if _download(name, release, target, say, progress_s):
         return target
     if sources.go is None:
         raise NotFound(
@@ -119,7 +127,7 @@ def _obtain(name: str, sources: Sources, say: Say) -> Path:
     return target
 
 
-def _download(name: str, release: _Release, target: Path, say: Say) -> bool:
+def _download(name: str, release: _Release, target: Path, say: Say, progress_s: float) -> bool:
     """Download and verify the binary. Return False if the server is unreachable or lacks the file.
 
     Raise NotFound if the checksum does not match.
@@ -130,12 +138,13 @@ def _download(name: str, release: _Release, target: Path, say: Say) -> bool:
             expected = release.sum_in(answer.read().decode())
         if expected is None:
             return False
-        say(f"downloading {name} {release.version}")
-        digest = hashlib.sha256()
         with urllib.request.urlopen(release.url, timeout=60) as answer, partial.open("wb") as output:  # noqa: S310
+            progress = _Progress(f"downloading {name} {release.version}", _length(answer), say, progress_s)
+            digest = hashlib.sha256()
             while chunk := answer.read(1 << 20):
                 digest.update(chunk)
                 output.write(chunk)
+                progress.add(len(chunk))
     except (urllib.error.URLError, OSError):
         partial.unlink(missing_ok=True)
         return False
@@ -147,6 +156,32 @@ def _download(name: str, release: _Release, target: Path, say: Say) -> bool:
     partial.chmod(0o755)
     partial.rename(target)
     return True
+
+
+def _length(answer: http.client.HTTPResponse) -> int | None:
+    """Return the Content-Length of an HTTP response in bytes, None if it has none."""
+    text = answer.headers.get("Content-Length", "")
+    return int(text) if text.isdecimal() else None
+
+
+class _Progress:
+    """Progress of one download in MB (10^6 bytes): reported at its start, then at most every `interval_s` seconds."""
+
+    def __init__(self, what: str, total: int | None, say: Say, interval_s: float) -> None:
+        self._what, self._say, self._interval_s = what, say, interval_s
+        self._total = None if total is None else math.ceil(total / _MB)
+        self._done = 0
+        self._reported = time.monotonic()
+        say(what if self._total is None else f"{what} ({self._total} MB)")
+
+    def add(self, size: int) -> None:
+        """Count `size` more bytes."""
+        self._done += size
+        now = time.monotonic()
+        if now - self._reported >= self._interval_s:
+            self._reported = now
+            of_total = "" if self._total is None else f" of {self._total}"
+            self._say(f"{self._what}: {self._done // _MB}{of_total} MB")
 
 
 def _unpack(archive: Path, member: str) -> None:

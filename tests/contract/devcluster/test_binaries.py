@@ -35,10 +35,13 @@ def _archive(folder: str) -> bytes:
 
 class _Downloads(http.server.BaseHTTPRequestHandler):
     files: ClassVar[dict[str, bytes]] = {}
+    with_length: ClassVar[bool] = True
 
     def do_GET(self) -> None:
         body = self.files.get(self.path)
         self.send_response(404 if body is None else 200)
+        if self.with_length:
+            self.send_header("Content-Length", str(len(body or b"")))
         self.end_headers()
         self.wfile.write(body or b"")
 
@@ -62,7 +65,7 @@ def _published(machine: str) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def sources(tmp_path: Path) -> Iterator[Sources]:
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Downloads)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     variables = {
@@ -74,7 +77,7 @@ def sources(tmp_path: Path) -> Iterator[Sources]:
         "PATH": str(tmp_path),
     }
     made = Sources.of(variables)
-    _Downloads.files = _published(made.cache.name.rpartition("-")[2])
+    monkeypatch.setattr(_Downloads, "files", _published(made.cache.name.rpartition("-")[2]))
     yield made
     server.shutdown()
     server.server_close()
@@ -101,7 +104,31 @@ def test_program__is_downloaded_once_and_checked(sources: Sources) -> None:
     messages: list[str] = []
     assert ensure(("kubectl",), sources, messages.append)["kubectl"].read_bytes() == _PROGRAM
     assert ensure(("kubectl",), sources, messages.append)["kubectl"].parent == sources.cache
-    assert messages == [f"downloading kubectl {VERSION}"]
+    assert messages == [f"downloading kubectl {VERSION} (1 MB)"]
+
+
+@pytest.mark.parametrize(("with_length", "size", "of_total"), [(True, " (3 MB)", " of 3"), (False, "", "")])
+def test_download__reports_how_much_is_done(
+    sources: Sources, monkeypatch: pytest.MonkeyPatch, size: str, of_total: str, *, with_length: bool
+) -> None:
+    monkeypatch.setattr(_Downloads, "with_length", with_length)
+    (path,) = (path for path in _Downloads.files if path.endswith("/kubectl"))
+    _Downloads.files |= {path: bytes(2_500_000), f"{path}.sha256": _sum(bytes(2_500_000)).encode()}
+    messages: list[str] = []
+    ensure(("kubectl",), sources, messages.append, progress_s=0)
+    assert messages[0] == f"downloading kubectl {VERSION}{size}"
+    assert messages[-1] == f"downloading kubectl {VERSION}: 2{of_total} MB"
+
+
+def test_missing_programs__are_counted_before_the_first_download(sources: Sources) -> None:
+    _put(sources.cache, "kube-apiserver")
+    messages: list[str] = []
+    ensure(("etcd", "kube-apiserver", "kubectl"), sources, messages.append)
+    assert messages == [
+        "2 of 3 programs are missing: etcd, kubectl",
+        f"downloading etcd {ETCD_VERSION} (1 MB)",
+        f"downloading kubectl {VERSION} (1 MB)",
+    ]
 
 
 def test_program_with_a_wrong_checksum__is_not_installed(sources: Sources) -> None:
@@ -115,7 +142,7 @@ def test_etcd__is_the_only_file_extracted_from_its_release(sources: Sources) -> 
     path = ensure(("etcd",), sources, messages.append)["etcd"]
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (_PROGRAM, 0o755)
     assert list(sources.cache.iterdir()) == [path] == [find("etcd", sources)]
-    assert messages == [f"downloading etcd {ETCD_VERSION}"]
+    assert messages == [f"downloading etcd {ETCD_VERSION} (1 MB)"]
 
 
 def test_etcd_with_a_modified_release__is_not_installed(sources: Sources) -> None:
