@@ -1,4 +1,4 @@
-"""Provider of the Kubernetes binaries: found on this machine, cached, downloaded, or built from their Go modules."""
+"""Provider of the Kubernetes binaries and the registry: found here, cached, downloaded, or built from Go modules."""
 
 import hashlib
 import http.client
@@ -18,17 +18,31 @@ from typing import Final
 
 VERSION: Final = "v1.35.8"
 ETCD_VERSION: Final = "v3.6.5"
+REGISTRY_VERSION: Final = "v3.1.2"
 ETCD: Final = "etcd"
 CONTROL_PLANE: Final = (ETCD, "kube-apiserver")
 KUBECTL: Final = "kubectl"
 ALL: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", KUBECTL)
+REGISTRY: Final = "registry"
+"""CNCF Distribution. Debian installs it as `docker-registry`."""
+ROOTLESS: Final = (*CONTROL_PLANE, "kube-controller-manager", "kube-scheduler", KUBECTL, REGISTRY)
+"""Programs of a cluster whose nodes are processes of an ordinary user."""
 
 _DOWNLOADS: Final = "https://dl.k8s.io/release"
 _ETCD_DOWNLOADS: Final = "https://github.com/etcd-io/etcd/releases/download"
+_REGISTRY_DOWNLOADS: Final = "https://github.com/distribution/distribution/releases/download"
+_REGISTRY_MODULE: Final = "github.com/distribution/distribution/v3"
+_REGISTRY_NAMES: Final = ("docker-registry", REGISTRY)
 _CONNECT_S: Final = 5.0
 _MB: Final = 1_000_000
 _PROGRESS_S: Final = 5.0  # each report is a line of its own in a log
-_BUILD_SECONDS: Final = {"kube-apiserver": 271, "kubelet": 49, "kube-controller-manager": 30, "etcd": 14}
+_BUILD_SECONDS: Final = {
+    "kube-apiserver": 271,
+    "kubelet": 49,
+    "kube-controller-manager": 30,
+    "etcd": 14,
+    "registry": 140,
+}
 
 
 class NotFound(Exception):
@@ -37,13 +51,18 @@ class NotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """Sources of binaries, in order of preference. `explicit` and `assets` are folders given by the user."""
+    """Sources of binaries, in order of preference. `explicit` and `assets` are folders given by the user.
+
+    path: value of PATH, where an installed registry is searched.
+    """
 
     explicit: Path | None
     cache: Path
     assets: Path | None
+    path: str | None
     downloads: str
     etcd_downloads: str
+    registry_downloads: str
     go: str | None
 
     @classmethod
@@ -55,8 +74,10 @@ class Sources:
             explicit=_folder(environment.get("MALEO_BINARIES")),
             cache=home / "bin" / f"{VERSION}-{machine}",
             assets=_folder(environment.get("KUBEBUILDER_ASSETS")),
+            path=environment.get("PATH"),
             downloads=environment.get("MALEO_DOWNLOADS", _DOWNLOADS),
             etcd_downloads=environment.get("MALEO_ETCD_DOWNLOADS", _ETCD_DOWNLOADS),
+            registry_downloads=environment.get("MALEO_REGISTRY_DOWNLOADS", _REGISTRY_DOWNLOADS),
             go=shutil.which("go", path=environment.get("PATH")),
         )
 
@@ -79,6 +100,10 @@ class _Release:
         if name == ETCD:
             folder, archive = f"{sources.etcd_downloads}/{ETCD_VERSION}", f"etcd-{ETCD_VERSION}-linux-{architecture}"
             return cls(ETCD_VERSION, f"{folder}/{archive}.tar.gz", f"{folder}/SHA256SUMS", member=f"{archive}/etcd")
+        if name == REGISTRY:
+            archive = f"registry_{REGISTRY_VERSION.removeprefix('v')}_linux_{architecture}.tar.gz"
+            url = f"{sources.registry_downloads}/{REGISTRY_VERSION}/{archive}"
+            return cls(REGISTRY_VERSION, url, f"{url}.sha256", member=REGISTRY)
         url = f"{sources.downloads}/{VERSION}/bin/linux/{architecture}/{name}"
         return cls(VERSION, url, f"{url}.sha256")
 
@@ -88,10 +113,44 @@ class _Release:
         return next((row[0] for row in rows if row[1:] in ([], [self.url.rpartition("/")[2]])), None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Package:
+    """A Go package.
+
+    modules: folder of the go.mod that pins its version; stamps: variable -> value, set by the linker.
+    """
+
+    path: str
+    modules: Path
+    stamps: Mapping[str, str]
+
+    @classmethod
+    def of(cls, name: str) -> "_Package":
+        modules = Path(__file__).parent.parent / "binaries"
+        if name == ETCD:
+            return cls("go.etcd.io/etcd/server/v3", modules, {})
+        if name == REGISTRY:
+            stamps = {f"{_REGISTRY_MODULE}/version.version": REGISTRY_VERSION.removeprefix("v")}
+            return cls(f"{_REGISTRY_MODULE}/cmd/registry", modules / REGISTRY, stamps)
+        component, client = "k8s.io/component-base/version", "k8s.io/client-go/pkg/version"
+        major, minor, _ = VERSION.removeprefix("v").split(".")
+        stamps = {
+            f"{component}.gitVersion": VERSION,
+            f"{component}.gitMajor": major,
+            f"{component}.gitMinor": minor,
+            f"{client}.gitVersion": VERSION,
+        }
+        return cls(f"k8s.io/kubernetes/cmd/{name}", modules, stamps)
+
+
 def find(name: str, sources: Sources) -> Path | None:
-    """Return the path of the binary if it is on this machine, else None."""
+    """Return the path of the binary if it is on this machine, else None. Only the registry is searched on PATH."""
+    aliases = _REGISTRY_NAMES if name == REGISTRY else (name,)
     folders = [sources.explicit, sources.cache, sources.assets if name in CONTROL_PLANE else None]
-    candidates = [folder / name for folder in folders if folder is not None]
+    candidates = [folder / alias for folder in folders if folder is not None for alias in aliases]
+    if name == REGISTRY:
+        installed = [shutil.which(alias, path=sources.path) for alias in aliases]
+        candidates += [Path(path) for path in installed if path is not None]
     return next((path for path in candidates if os.access(path, os.X_OK)), None)
 
 
@@ -119,9 +178,12 @@ def _obtain(name: str, sources: Sources, say: Say, progress_s: float) -> Path:
     if _download(name, release, target, say, progress_s):
         return target
     if sources.go is None:
+        remedy = "set MALEO_BINARIES to a folder with the Kubernetes binaries"
+        if name == REGISTRY:
+            remedy = "install `docker-registry`"
         raise NotFound(
             f"{name} {release.version} not found: it could not be downloaded from {release.url}, and Go is missing to "
-            f"build it: install Go 1.26, or set MALEO_BINARIES to a folder with the Kubernetes binaries"
+            f"build it: install Go 1.26, or {remedy}"
         )
     _build(name, release.version, target, sources, say)
     return target
@@ -195,23 +257,15 @@ def _unpack(archive: Path, member: str) -> None:
 
 
 def _build(name: str, version: str, target: Path, sources: Sources, say: Say) -> None:
-    package = "go.etcd.io/etcd/server/v3" if name == ETCD else f"k8s.io/kubernetes/cmd/{name}"
-    component, client = "k8s.io/component-base/version", "k8s.io/client-go/pkg/version"
-    major, minor, _ = VERSION.removeprefix("v").split(".")
-    stamps = {
-        f"{component}.gitVersion": VERSION,
-        f"{component}.gitMajor": major,
-        f"{component}.gitMinor": minor,
-        f"{client}.gitVersion": VERSION,
-    }
-    flags = " ".join(["-s", "-w", *(f"-X {variable}={value}" for variable, value in stamps.items())])
+    package = _Package.of(name)
+    flags = " ".join(["-s", "-w", *(f"-X {variable}={value}" for variable, value in package.stamps.items())])
     say(f"building {name} {version} from source (once, about {_BUILD_SECONDS.get(name, 10)} s on two cores)")
     partial = target.with_suffix(".partial")
     assert sources.go is not None
     command = [sources.go, "build", "-mod=mod", "-trimpath", "-tags=selinux,notest,grpcnotrace", "-ldflags", flags]
     done = subprocess.run(
-        [*command, "-o", str(partial), package],
-        cwd=Path(__file__).parent.parent / "binaries",
+        [*command, "-o", str(partial), package.path],
+        cwd=package.modules,
         env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
         capture_output=True,
         text=True,

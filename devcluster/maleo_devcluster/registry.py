@@ -1,4 +1,4 @@
-"""OCI registry on the bridge, with images for nodes and models for agents. Its content outlives the cluster."""
+"""OCI registry with images for nodes and models for agents. Its content outlives the cluster."""
 
 import urllib.error
 import urllib.request
@@ -10,10 +10,14 @@ import yaml
 from maleo_devcluster.process import Process, await_ready, start
 
 _READY_S: Final = 15.0
+_ENVIRONMENT: Final = {"OTEL_TRACES_EXPORTER": "none"}  # by default, version 3 sends traces to a local collector
 
 
-def start_registry(address: str, storage: Path, folder: Path) -> Process:
-    """Start `docker-registry` on `address` (ip:port), plain HTTP: only this machine and its cluster can reach it."""
+def start_registry(address: str, storage: Path, folder: Path, program: str | Path = "docker-registry") -> Process:
+    """Start a registry on `address` (ip:port), plain HTTP: only this machine and its cluster can reach it.
+
+    program: CNCF Distribution 2 or 3, as a path or as a name on PATH.
+    """
     storage.mkdir(parents=True, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "registry.yaml"
@@ -24,7 +28,8 @@ def start_registry(address: str, storage: Path, folder: Path) -> Process:
         "http": {"addr": address},
     }
     config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    process = start("registry", ["docker-registry", "serve", str(config)], folder=folder / "log")
+    command = [str(program), "serve", str(config)]
+    process = start("registry", command, folder=folder / "log", environment=_ENVIRONMENT)
     await_ready(process, lambda: _is_healthy(f"http://{address}/v2/"), timeout_s=_READY_S)
     return process
 

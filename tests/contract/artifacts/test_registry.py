@@ -2,10 +2,11 @@
 
 import asyncio
 import hashlib
+import shutil
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from aiohttp import web
@@ -14,6 +15,7 @@ from aiohttp.test_utils import TestServer
 from maleo_artifacts import registry as transfers
 from maleo_artifacts.address_policy import AddressPolicy
 from maleo_artifacts.registry import DigestMismatch, NotFound, TransferFailed, push
+from maleo_devcluster import binaries
 from maleo_devcluster.registry import start_registry
 
 _MAX_BYTES = 1 << 30
@@ -29,14 +31,24 @@ async def pull(
     await transfers.pull(uri, digest, destination, max_bytes=max_bytes, policy=AddressPolicy.parse(names))
 
 
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory, program: Callable[[str, str], str]) -> Iterator[str]:
-    program("docker-registry", "docker-registry")
+def _registries() -> list[str | None]:
+    """Return the installed registry and the one of the cache, as far as they exist; [None] without any."""
+    sources = binaries.Sources.of()
+    found = (shutil.which("docker-registry"), binaries.find(binaries.REGISTRY, sources))
+    return list(dict.fromkeys(str(path) for path in found if path is not None)) or [None]
+
+
+@pytest.fixture(scope="module", params=_registries())
+def registry(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, leave_out: Callable[[str], NoReturn]
+) -> Iterator[str]:
+    if request.param is None:
+        leave_out("no registry on this machine: `maleo cluster binaries --processes` gets one")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{listener.getsockname()[1]}"
     folder = tmp_path_factory.mktemp("registry")
-    process = start_registry(address, folder / "storage", folder)
+    process = start_registry(address, folder / "storage", folder, program=request.param)
     yield address
     process.stop()
 

@@ -1,4 +1,4 @@
-"""Sources of the Kubernetes programs: local folders first, then a server that publishes their checksums."""
+"""Sources of the Kubernetes programs and the registry: local folders, then a server that publishes checksums."""
 
 import hashlib
 import http.server
@@ -13,7 +13,17 @@ from typing import ClassVar
 import pytest
 
 from maleo_devcluster import binaries
-from maleo_devcluster.binaries import ETCD_VERSION, VERSION, NotFound, Sources, ensure, find
+from maleo_devcluster.binaries import (
+    ETCD_VERSION,
+    REGISTRY,
+    REGISTRY_VERSION,
+    ROOTLESS,
+    VERSION,
+    NotFound,
+    Sources,
+    ensure,
+    find,
+)
 
 _PROGRAM = b"#!/bin/sh\n"
 
@@ -22,12 +32,12 @@ def _sum(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _archive(folder: str) -> bytes:
-    """Return a release archive as of etcd: several programs and documents in one folder."""
+def _archive(folder: str, program: str = "etcd") -> bytes:
+    """Return a release archive: several programs and documents, in one folder as of etcd or in none ("")."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, body in {"README.md": b"read", "etcdctl": b"another", "etcd": _PROGRAM}.items():
-            row = tarfile.TarInfo(f"{folder}/{name}")
+        for name, body in {"README.md": b"read", "another": b"another", program: _PROGRAM}.items():
+            row = tarfile.TarInfo(f"{folder}/{name}".lstrip("/"))
             row.size = len(body)
             archive.addfile(row, io.BytesIO(body))
     return packed.getvalue()
@@ -50,15 +60,19 @@ class _Downloads(http.server.BaseHTTPRequestHandler):
 
 
 def _published(machine: str) -> dict[str, bytes]:
-    """Return path -> content: kubectl with its checksum, kubelet with a wrong one, and etcd for two architectures."""
+    """Return path -> content: kubectl and its checksum, kubelet with a wrong one, archives of etcd and the registry."""
     bare, packed = f"/{VERSION}/bin/linux/{machine}", f"/etcd/{ETCD_VERSION}"
     archives = {name: _archive(name) for name in (f"etcd-{ETCD_VERSION}-linux-{m}" for m in ("s390x", machine))}
+    registry = f"/registry/{REGISTRY_VERSION}/registry_{REGISTRY_VERSION.removeprefix('v')}_linux_{machine}.tar.gz"
+    release = _archive("", REGISTRY)
     sums = "".join(f"{_sum(body)}  {name}.tar.gz\n" for name, body in archives.items())
     return {
         f"{bare}/kubectl": _PROGRAM,
         f"{bare}/kubectl.sha256": _sum(_PROGRAM).encode(),
         f"{bare}/kubelet": _PROGRAM,
         f"{bare}/kubelet.sha256": _sum(b"another").encode(),
+        registry: release,
+        f"{registry}.sha256": f"{_sum(release)}\n".encode(),
         f"{packed}/SHA256SUMS": sums.encode(),
         **{f"{packed}/{name}.tar.gz": body for name, body in archives.items()},
     }
@@ -74,6 +88,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sources
         "KUBEBUILDER_ASSETS": str(tmp_path / "assets"),
         "MALEO_DOWNLOADS": f"http://127.0.0.1:{server.server_port}",
         "MALEO_ETCD_DOWNLOADS": f"http://127.0.0.1:{server.server_port}/etcd",
+        "MALEO_REGISTRY_DOWNLOADS": f"http://127.0.0.1:{server.server_port}/registry",
         "PATH": str(tmp_path),
     }
     made = Sources.of(variables)
@@ -146,7 +161,7 @@ def test_etcd__is_the_only_file_extracted_from_its_release(sources: Sources) -> 
 
 
 def test_etcd_with_a_modified_release__is_not_installed(sources: Sources) -> None:
-    (archive,) = (path for path in _Downloads.files if path.endswith(".tar.gz") and "s390x" not in path)
+    (archive,) = (path for path in _Downloads.files if re.search(r"/etcd-.*(?<!s390x)\.tar\.gz$", path))
     _Downloads.files[archive] = _archive("another")
     with pytest.raises(NotFound, match=r"etcd-.*\.tar\.gz does not match its published SHA-256"):
         ensure(("etcd",), sources, lambda _: None)
@@ -160,10 +175,65 @@ def test_etcd_without_a_release_for_this_machine__is_reported_with_its_version(s
         ensure(("etcd",), sources, lambda _: None)
 
 
-def test_downloaded_versions__equal_those_built_from_source() -> None:
-    modules = (Path(binaries.__file__).parents[1] / "binaries/go.mod").read_text(encoding="utf-8")
-    pinned = dict(re.findall(r"^\t(go\.etcd\.io/etcd/server/v3|k8s\.io/kubernetes) (v\S+)$", modules, re.MULTILINE))
-    assert pinned == {"go.etcd.io/etcd/server/v3": ETCD_VERSION, "k8s.io/kubernetes": VERSION}
+def test_registry__is_searched_on_path_after_the_explicit_folder_and_the_cache(sources: Sources) -> None:
+    assert sources.path is not None
+    assert find(REGISTRY, sources) is None
+    for folder, name in (
+        (Path(sources.path), "registry"),
+        (Path(sources.path), "docker-registry"),
+        (sources.cache, "registry"),
+        (sources.explicit, "registry"),
+        (sources.explicit, "docker-registry"),
+    ):
+        assert find(REGISTRY, sources) != _put(folder, name) == find(REGISTRY, sources)
+    _put(Path(sources.path), "kubectl")
+    assert find("kubectl", sources) is None, "one on PATH may be of another version"
+
+
+def test_registry__is_downloaded_as_an_archive_and_checked(sources: Sources) -> None:
+    path = ensure((REGISTRY,), sources, lambda _: None)[REGISTRY]
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (_PROGRAM, 0o755)
+    assert list(sources.cache.iterdir()) == [path] == [find(REGISTRY, sources)]
+
+
+def test_registry_with_a_wrong_checksum__is_not_installed(sources: Sources) -> None:
+    (sums,) = (path for path in _Downloads.files if path.startswith("/registry") and path.endswith(".sha256"))
+    _Downloads.files[sums] = _sum(b"another").encode()
+    with pytest.raises(NotFound, match=r"registry_.*\.tar\.gz does not match its published SHA-256"):
+        ensure((REGISTRY,), sources, lambda _: None)
+    assert list(sources.cache.iterdir()) == []
+
+
+def test_missing_registry__is_reported_with_its_package(sources: Sources) -> None:
+    _Downloads.files.clear()
+    with pytest.raises(
+        NotFound, match=rf"registry {REGISTRY_VERSION} .* install Go 1\.26, or install `docker-registry`"
+    ):
+        ensure((REGISTRY,), sources, lambda _: None)
+
+
+def test_downloads__come_from_the_projects_unless_a_variable_names_a_mirror() -> None:
+    official, mirrored = Sources.of({}), Sources.of({"MALEO_REGISTRY_DOWNLOADS": "http://mirror/registry"})
+    assert official.registry_downloads == "https://github.com/distribution/distribution/releases/download"
+    assert mirrored.registry_downloads == "http://mirror/registry"
+    assert mirrored.etcd_downloads == official.etcd_downloads
+
+
+@pytest.mark.parametrize(
+    ("modules", "versions"),
+    [
+        ("go.mod", {"go.etcd.io/etcd/server/v3": ETCD_VERSION, "k8s.io/kubernetes": VERSION}),
+        ("registry/go.mod", {"github.com/distribution/distribution/v3": REGISTRY_VERSION}),
+    ],
+)
+def test_downloaded_versions__equal_those_built_from_source(modules: str, versions: dict[str, str]) -> None:
+    text = (Path(binaries.__file__).parents[1] / "binaries" / modules).read_text(encoding="utf-8")
+    pinned = dict(re.findall(r"^(?:require )?\s*(\S+) (v\S+)(?: // indirect)?$", text, re.MULTILINE))
+    assert versions.items() <= pinned.items()
+
+
+def test_rootless_cluster__needs_neither_kubelet_nor_kube_proxy() -> None:
+    assert set(ROOTLESS) == set(binaries.ALL) - {"kubelet", "kube-proxy"} | {REGISTRY}
 
 
 def test_missing_program__is_reported_with_the_attempts_and_the_remedies(sources: Sources) -> None:
