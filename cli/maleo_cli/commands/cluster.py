@@ -168,10 +168,18 @@ def build(
 
 @app.command("binaries")
 def get_binaries(
-    *, control_plane: Annotated[bool, typer.Option(help="Only etcd, kube-apiserver and kubectl.")] = False
+    *,
+    control_plane: Annotated[bool, typer.Option(help="Only etcd, kube-apiserver and kubectl.")] = False,
+    processes: Annotated[
+        bool, typer.Option(help="Only the control plane, kubectl and the registry: for nodes that are processes.")
+    ] = False,
 ) -> None:
     """Find, download or build the Kubernetes binaries, and print their paths."""
-    names = (*binaries.CONTROL_PLANE, binaries.KUBECTL) if control_plane else binaries.ALL
+    if control_plane and processes:
+        raise Failure("--control-plane and --processes cannot be combined: choose one", exit_code=2)
+    names: tuple[str, ...] = binaries.ROOTLESS if processes else binaries.ALL
+    if control_plane:
+        names = (*binaries.CONTROL_PLANE, binaries.KUBECTL)
     with report_failures():
         for path in binaries.ensure(names, binaries.Sources.of(), say).values():
             print(path)

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from typer.testing import CliRunner
 
+from maleo_cli.commands.cluster import app
+from maleo_cli.errors import Failure
 from maleo_devcluster import binaries
 from maleo_devcluster.binaries import (
     ETCD_VERSION,
@@ -230,6 +233,28 @@ def test_downloaded_versions__equal_those_built_from_source(modules: str, versio
     text = (Path(binaries.__file__).parents[1] / "binaries" / modules).read_text(encoding="utf-8")
     pinned = dict(re.findall(r"^(?:require )?\s*(\S+) (v\S+)(?: // indirect)?$", text, re.MULTILINE))
     assert versions.items() <= pinned.items()
+
+
+@pytest.mark.parametrize(
+    ("option", "names"),
+    [
+        ([], binaries.ALL),
+        (["--control-plane"], ("etcd", "kube-apiserver", "kubectl")),
+        (["--processes"], ROOTLESS),
+    ],
+)
+def test_command__prints_the_programs_that_the_option_selects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: list[str], names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("MALEO_BINARIES", str(tmp_path))
+    paths = [str(_put(tmp_path, name)) for name in names]
+    assert CliRunner().invoke(app, ["binaries", *option]).stdout.splitlines() == paths
+
+
+def test_command__rejects_both_options_together() -> None:
+    result = CliRunner().invoke(app, ["binaries", "--control-plane", "--processes"])
+    assert isinstance(result.exception, Failure)
+    assert "cannot be combined" in str(result.exception)
 
 
 def test_rootless_cluster__needs_neither_kubelet_nor_kube_proxy() -> None:
