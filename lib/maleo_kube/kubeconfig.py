@@ -34,6 +34,12 @@ class Context:
         """Return True if the credentials require the Kubernetes client library."""
         return any(name in self.user.fields for name in _LIBRARY_FIELDS)
 
+    def read_token(self) -> str:
+        """Return the user's token, empty without one. A token file is read now: tokens in files are renewed."""
+        if self.user.text("tokenFile"):
+            return self.user.path("tokenFile").read_text(encoding="ascii").strip()
+        return self.user.text("token")
+
 
 @dataclass(frozen=True, slots=True)
 class _Section:
@@ -66,16 +72,11 @@ def read_access(paths: str | Path, context: str = "") -> Access:
 
 def access_of(context: Context) -> Access:
     """Return the access of a context that does not need the library. Raise ValueError, OSError for bad credentials."""
-    cluster, user = context.cluster, context.user
-    token, file = user.text("token"), user.path("tokenFile") if user.text("tokenFile") else None
-
-    def authorize() -> str:
-        return bearer(file.read_text(encoding="ascii") if file is not None else token)
-
+    cluster = context.cluster
     return Access(
         url=cluster.text("server").rstrip("/"),
         tls=_make_tls(context) if cluster.text("server").startswith("https:") else None,
-        authorize=authorize,
+        authorize=lambda: bearer(context.read_token()),
         proxy=cluster.text("proxy-url"),
         server_name=cluster.text("tls-server-name"),
         namespace=context.namespace,

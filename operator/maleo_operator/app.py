@@ -88,8 +88,12 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 def log_in(**kwargs: Any) -> kopf.ConnectionInfo | None:
     """Return the credentials of KUBECONFIG, else of the pod's ServiceAccount."""
     if kubeconfig := os.environ.get("KUBECONFIG"):
-        log_in_with = kopf.login_via_client if read_context(kubeconfig).needs_library else kopf.login_with_kubeconfig
-        return log_in_with(**kwargs)
+        context = read_context(kubeconfig)
+        if context.needs_library:
+            return kopf.login_via_client(**kwargs)
+        found = kopf.login_with_kubeconfig(**kwargs)
+        # kopf ignores tokenFile. It logs in again when a token has expired.
+        return replace(found, token=context.read_token() or None) if found is not None else None
     account = kopf.login_with_service_account(**kwargs)
     if account is None:
         return None
