@@ -1,12 +1,17 @@
 """Control plane: etcd and kube-apiserver, optionally with the controller manager and the scheduler."""
 
+import contextlib
+import json
+import os
 import shutil
 import socket
 import ssl
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Final
 
@@ -14,10 +19,13 @@ import yaml
 
 from maleo_devcluster.certificates import Authority, KeyPair
 from maleo_devcluster.process import Process, await_ready, start
+from maleo_devcluster.state import NoCluster
 
 SERVICES: Final = "10.96.0.0/16"
-SERVICES_FIRST: Final = "10.96.0.1"
 _READY_S: Final = 60.0
+_NODES_READY_S: Final = 90.0
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the data need no durability
+_MEMORY_BYTES: Final = 1 << 30
 _ETCD_FLAGS: Final = ("--unsafe-no-fsync=true", "--log-level=warn")
 _DNS_NAMES: Final = (
     "kubernetes",
@@ -76,22 +84,44 @@ def start_control_plane(
     port: int | None = None,
     controllers: bool = False,
     node_grace_s: int = 12,
+    services: str = SERVICES,
+    gateway: str = "",
+    tunnel: str = "",
 ) -> ControlPlane:
     """Start a control plane in `folder`, without root. Ports are ephemeral unless `port` (of the API server) is given.
 
-    controllers: also start the controller manager and the scheduler; a node without a heartbeat for `node_grace_s`
-    seconds is NotReady.
+    Args:
+        programs: Name -> path of the programs.
+        folder: Folder for certificates, kubeconfigs and logs.
+        address: Address of the API server.
+        port: Port of the API server.
+        controllers: Also start the controller manager and the scheduler.
+        node_grace_s: Seconds without a heartbeat until a node is NotReady.
+        services: Range of cluster IPs in CIDR notation.
+        gateway: Address from which connections are forwarded to the API server; its certificate is also valid there.
+        tunnel: URL of the HTTP CONNECT proxy (https) by which the API server reaches nodes and pods; empty: directly.
     """
     folder.mkdir(parents=True, exist_ok=True)
     authority = Authority(folder / "pki")
-    port = port or _free_port()
+    port = port or find_free_port()
     etcd, etcd_url, data = _start_etcd(programs["etcd"], folder)
     url = f"https://{address}:{port}"
     admin = authority.issue("admin", common_name="admin", organisation="system:masters")
     service_accounts = authority.make_service_account_keys()
     audit_log = folder / "audit.log"
     audit_log.unlink(missing_ok=True)
-    api = _start_api_server(programs["kube-apiserver"], folder, authority, service_accounts, etcd_url, address, port)
+    api = _start_api_server(
+        programs["kube-apiserver"],
+        folder,
+        authority,
+        service_accounts,
+        etcd_url,
+        address,
+        port,
+        services=services,
+        gateway=gateway,
+        tunnel=tunnel,
+    )
     await_ready(api, lambda: _is_healthy(f"{url}/readyz", _tls(authority, admin)), timeout_s=_READY_S)
     processes = [etcd, api]
     if controllers:
@@ -108,10 +138,28 @@ def start_control_plane(
     )
 
 
+def await_nodes(plane: ControlPlane, count: int, *, logs: Path) -> None:
+    """Wait until `count` nodes are Ready. Raise NoCluster after 90 s. logs: folder that the message names."""
+    tls, deadline = _tls(plane.authority, KeyPair(plane.cert_file, plane.key_file)), time.monotonic() + _NODES_READY_S
+    while True:
+        ready = 0
+        with contextlib.suppress(urllib.error.URLError, OSError):
+            with urllib.request.urlopen(f"{plane.url}/api/v1/nodes", context=tls, timeout=5) as answer:  # noqa: S310
+                nodes = json.load(answer)["items"]
+            ready = sum(
+                any(c["type"] == "Ready" and c["status"] == "True" for c in n["status"].get("conditions", ()))
+                for n in nodes
+            )
+        if ready >= count:
+            return
+        if time.monotonic() > deadline:
+            raise NoCluster(f"{ready} of {count} nodes Ready after {_NODES_READY_S:.0f} s: see the logs in {logs}")
+        time.sleep(0.2)
+
+
 def _start_etcd(program: Path, folder: Path) -> tuple[Process, str, Path]:
-    client, peer = (f"http://127.0.0.1:{_free_port()}" for _ in range(2))
-    memory = Path("/dev/shm")  # noqa: S108 - etcd syncs every write; tests need no durability
-    data = (memory if memory.is_dir() else folder) / f"maleo-etcd-{client.rpartition(':')[2]}"
+    client, peer = (f"http://127.0.0.1:{find_free_port()}" for _ in range(2))
+    data = (_MEMORY if _has_memory() else folder) / f"maleo-etcd-{client.rpartition(':')[2]}"
     shutil.rmtree(data, ignore_errors=True)
     flags = {
         "data-dir": data,
@@ -126,6 +174,11 @@ def _start_etcd(program: Path, folder: Path) -> tuple[Process, str, Path]:
     return process, client, data
 
 
+def _has_memory() -> bool:
+    """Return True if etcd's data fit into memory, where its many syncs cost nothing. Containers have little there."""
+    return os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
+
+
 def _start_api_server(
     program: Path,
     folder: Path,
@@ -134,11 +187,16 @@ def _start_api_server(
     etcd_url: str,
     address: str,
     port: int,
+    *,
+    services: str,
+    gateway: str,
+    tunnel: str,
 ) -> Process:
+    first_service = str(next(ip_network(services).hosts()))
     serving = authority.issue(
         "apiserver",
         common_name="kube-apiserver",
-        names=[*_DNS_NAMES, *dict.fromkeys(["127.0.0.1", SERVICES_FIRST, address])],
+        names=[*_DNS_NAMES, *filter(None, dict.fromkeys(["127.0.0.1", first_service, address, gateway]))],
         server=True,
     )
     kubelet = authority.issue("apiserver-kubelet", common_name="kube-apiserver-kubelet", organisation="system:masters")
@@ -155,7 +213,7 @@ def _start_api_server(
         "authorization-mode": "Node,RBAC",
         "enable-admission-plugins": "NodeRestriction",
         "allow-privileged": "true",
-        "service-cluster-ip-range": SERVICES,
+        "service-cluster-ip-range": services,
         "service-account-issuer": "https://kubernetes.default.svc.cluster.local",
         "service-account-key-file": service_accounts.certificate,
         "service-account-signing-key-file": service_accounts.key,
@@ -172,7 +230,29 @@ def _start_api_server(
     if address == "127.0.0.1":
         flags["endpoint-reconciler-type"] = "none"  # an endpoint must not be a loopback address
         del flags["advertise-address"]
+    if tunnel:
+        flags["egress-selector-config-file"] = _write_egress(folder, authority, kubelet, tunnel)
     return start("kube-apiserver", [str(program), *_flags(flags)], folder=folder / "log")
+
+
+def _write_egress(folder: Path, authority: Authority, user: KeyPair, tunnel: str) -> Path:
+    """Write the configuration by which the API server reaches nodes, pods and Services through a tunnel."""
+    tls = {
+        "caBundle": str(authority.certificate),
+        "clientCert": str(user.certificate),
+        "clientKey": str(user.key),
+    }
+    transport = {"tcp": {"url": tunnel, "tlsConfig": tls}}
+    config = {
+        "apiVersion": "apiserver.k8s.io/v1beta1",
+        "kind": "EgressSelectorConfiguration",
+        "egressSelections": [
+            {"name": "cluster", "connection": {"proxyProtocol": "HTTPConnect", "transport": transport}}
+        ],
+    }
+    path = folder / "egress.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
 
 
 def _start_controllers(
@@ -195,8 +275,8 @@ def _start_controllers(
         "node-monitor-grace-period": f"{node_grace_s}s",
     }
     commands = {
-        "kube-controller-manager": manager_flags | common | {"secure-port": _free_port()},
-        "kube-scheduler": _kubeconfig_flags(scheduler) | common | {"secure-port": _free_port()},
+        "kube-controller-manager": manager_flags | common | {"secure-port": find_free_port()},
+        "kube-scheduler": _kubeconfig_flags(scheduler) | common | {"secure-port": find_free_port()},
     }
     return [start(n, [str(programs[n]), *_flags(f)], folder=folder / "log") for n, f in commands.items()]
 
@@ -223,7 +303,8 @@ def _is_healthy(url: str, tls: ssl.SSLContext | None) -> bool:
         return False
 
 
-def _free_port() -> int:
+def find_free_port() -> int:
+    """Return a port of 127.0.0.1 that no program uses."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -22,6 +22,7 @@ PROGRAMS: Final = {
     "debootstrap": "debootstrap",
     "docker-registry": "docker-registry",
 }
+_CAPABILITIES: Final = {12: "CAP_NET_ADMIN", 21: "CAP_SYS_ADMIN"}  # linux/capability.h
 _PLUGINS: Final = (Path("/usr/lib/cni/ptp"), Path("/opt/cni/bin/ptp"))
 _MIN_SETTINGS: Final = {"net.ipv4.ip_forward": "1", "fs.inotify.max_user_instances": "1024"}
 # The kubelet sets these sysctls of the host when it starts, and never restores them.
@@ -54,11 +55,25 @@ class Unsuitable(Exception):
 
 
 def check_machine() -> None:
-    """Raise Unsuitable unless this is Linux and the user is root."""
+    """Raise Unsuitable unless this is Linux and the user is root with the rights of root."""
+    if obstacle := find_obstacle():
+        raise Unsuitable(f"{obstacle}: use sudo, start Docker for kind, or use process nodes (make demo)")
+
+
+def find_obstacle() -> str:
+    """Return why this machine cannot run a devcluster, empty if it can."""
     if sys.platform != "linux":
-        raise Unsuitable("a devcluster requires Linux; on other systems start Docker, and Maleo uses kind")
+        return "a devcluster requires Linux"
     if os.geteuid() != 0:
-        raise Unsuitable("a devcluster requires root (network namespaces, mounts): use sudo, or start Docker for kind")
+        return "a devcluster requires root (network namespaces, mounts)"
+    missing = [name for bit, name in _CAPABILITIES.items() if not _read_capabilities() >> bit & 1]
+    return f"root lacks {', '.join(missing)} here, as in a container without privileges" if missing else ""
+
+
+def _read_capabilities() -> int:
+    """Return the effective capabilities of this process as a set of bits."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
 
 
 def missing_packages() -> list[str]:

@@ -13,7 +13,7 @@ import typer
 
 from maleo_api.quantities import BANDWIDTH, parse
 from maleo_cli.errors import Failure
-from maleo_devcluster import binaries, cluster, host, images, network, process, topology
+from maleo_devcluster import binaries, cluster, host, images, network, process, state, topology
 
 app: Final = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, help=__doc__
@@ -25,7 +25,7 @@ UNSUITABLE: Final = 3
 """Exit code for an unsuitable machine, as opposed to a failure of Maleo or wrong usage."""
 _UNSUITABLE: Final = (binaries.NotFound, host.Unsuitable)
 _FAILURES: Final = (
-    cluster.NoCluster,
+    state.NoCluster,
     images.BuildFailed,
     network.CommandFailed,
     process.NotStarted,

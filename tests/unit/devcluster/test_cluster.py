@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from maleo_devcluster import cluster, host, network
-from maleo_devcluster.cluster import Cluster, Folders, NoCluster
+from maleo_devcluster.cluster import Cluster, Folders
 from maleo_devcluster.process import Process, start
+from maleo_devcluster.state import NoCluster
 from maleo_devcluster.topology import InvalidTopology, Node, load, parse
 from support.paths import ROOT
 
@@ -36,7 +37,7 @@ def _record(folders: Folders, processes: list[Process], **facts: Any) -> None:
 def test_second_command__is_rejected_while_the_first_runs(folders: Folders) -> None:
     with folders.lock.open("w") as lock_file:
         fcntl.flock(lock_file, fcntl.LOCK_EX)
-        with pytest.raises(NoCluster, match="another `maleo cluster` command is running"):
+        with pytest.raises(NoCluster, match="another command is changing this cluster"):
             cluster.down(folders)
     cluster.down(folders)  # the lock is released with its holder
 

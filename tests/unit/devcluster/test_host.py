@@ -45,8 +45,8 @@ def _read(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("system", "user", "words"),
     [
-        ("darwin", 0, "requires Linux; on other systems start Docker, and Maleo uses kind"),
-        ("linux", 1000, r"requires root .*: use sudo, or start Docker for kind"),
+        ("darwin", 0, "requires Linux: .*start Docker for kind"),
+        ("linux", 1000, r"requires root .*: use sudo, start Docker for kind, or use process nodes"),
     ],
 )
 @pytest.mark.parametrize("arguments", [["up", "--yes"], ["down"]])
@@ -60,6 +60,23 @@ def test_unsuitable_machine__is_rejected_with_the_remedy(
     assert failure.exit_code == command.UNSUITABLE
     with pytest.raises(Failure, match=words):
         raise failure
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "words"),
+    [
+        (0, "root lacks CAP_NET_ADMIN, CAP_SYS_ADMIN here, as in a container without privileges"),
+        (1 << 12, "root lacks CAP_SYS_ADMIN here, as in a container without privileges"),
+        (1 << 12 | 1 << 21, ""),
+    ],
+)
+def test_root_without_the_rights_of_root__is_an_obstacle(
+    monkeypatch: pytest.MonkeyPatch, capabilities: int, words: str
+) -> None:
+    monkeypatch.setattr(host.sys, "platform", "linux")
+    monkeypatch.setattr(host.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(host, "_read_capabilities", lambda: capabilities)
+    assert host.find_obstacle() == words
 
 
 def test_settings__are_changed_with_consent_and_restored(settings: Path) -> None:
