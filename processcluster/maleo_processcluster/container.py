@@ -11,13 +11,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from maleo_processcluster import launcher
+from maleo_processcluster.memory import read_memory
 from maleo_processcluster.pod_plan import ContainerPlan
 from maleo_processcluster.probe import HttpProbe, ProbeState, watch
 
 _BACKOFF_S: Final = (1.0, 60.0)
 """First and longest pause before a restart. The kubelet waits 10 s to 5 min; demo and tests wait less."""
+_MEMORY_PERIOD_S: Final = 1.0
+_SIGNALLED: Final = 128  # exit codes above it name the signal that ended the process
 _STABLE_S: Final = 60.0  # a process that ran this long is restarted at once
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "HOME")
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """End of a run. Times are Unix times."""
+
+    exit_code: int
+    reason: str
+    started_at: float
+    finished_at: float
 
 
 @dataclass
@@ -30,8 +44,7 @@ class ContainerState:
     ready: bool = False
     waiting: str = "ContainerCreating"  # reason while it does not run
     message: str = ""
-    exit_code: int | None = None  # of the last run
-    finished_at: float = 0.0
+    last_end: Termination | None = None
     pid: int | None = field(default=None, repr=False)
 
 
@@ -53,7 +66,7 @@ class Container:
         Args:
             plan: Program, environment and folders.
             spec: Entry of `spec.containers`, for the probes.
-            host: Address of the pod.
+            host: Address at which the program listens, for the probes.
             environment: Variables of the node and the Services, below those of the plan.
             folder: Folder for the logs `NAME.log`.
             changed: Event to set.
@@ -66,6 +79,7 @@ class Container:
         self._log = folder / f"{plan.name}.log"
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
+        self._exceeded = False
 
     async def run(self) -> None:
         """Run the container until cancelled; restart it whenever it ends or fails its liveness probe."""
@@ -103,6 +117,7 @@ class Container:
             for probe, result in ((readiness, ready), (liveness, alive))
             if probe is not None and result is not None
         ]
+        watchers.append(asyncio.create_task(self._enforce_memory_limit(process.pid)))
         ended = asyncio.create_task(process.wait())
         ended.add_done_callback(lambda _: news.set())
         try:
@@ -118,9 +133,26 @@ class Container:
             for task in (*watchers, ended):
                 task.cancel()
             await asyncio.gather(*watchers, ended, return_exceptions=True)
+        _signal(process.pid, signal.SIGKILL)  # children that outlived it
         state.running, state.ready, state.waiting = False, False, "CrashLoopBackOff"
-        state.exit_code, state.finished_at = process.returncode, time.time()
+        state.last_end = Termination(
+            exit_code=process.returncode if process.returncode >= 0 else _SIGNALLED - process.returncode,
+            reason="OOMKilled" if self._exceeded else "Completed" if process.returncode == 0 else "Error",
+            started_at=state.started_at,
+            finished_at=time.time(),
+        )
         self._changed.set()
+
+    async def _enforce_memory_limit(self, pid: int) -> None:
+        """Kill the process when it exceeds its memory limit. It is looked at once a second, unlike by the kernel."""
+        self._exceeded, limit = False, self.plan.memory_limit
+        while limit is not None:
+            await asyncio.sleep(_MEMORY_PERIOD_S)
+            if read_memory(pid) > limit:
+                self._exceeded = True
+                self.state.message = f"exceeded its memory limit of {limit:.0f} bytes"
+                _signal(pid, signal.SIGKILL)
+                return
 
     async def _start(self) -> asyncio.subprocess.Process:
         """Start the process in a session of its own, with its output appended to the log."""
@@ -130,6 +162,7 @@ class Container:
             return await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
+                launcher.__name__,
                 self.plan.module,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

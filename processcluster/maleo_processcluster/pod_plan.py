@@ -2,14 +2,28 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from maleo_api.quantities import BYTES, parse
 from maleo_kube.answers import Object
 
-PROGRAMS: Final = {"operator": "maleo_operator.main", "agent": "maleo_agent.main", "slot": "maleo_runtime.main"}
-"""Last component of an image's name -> module that the image runs."""
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What an image runs. defaults: variables for paths in the container that the program has as its defaults."""
+
+    module: str
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+
+PROGRAMS: Final = {
+    "operator": Program("maleo_operator.main"),
+    "agent": Program("maleo_agent.main", {"MALEO_TOKEN_FILE": "/var/run/secrets/maleo/token"}),
+    "slot": Program("maleo_runtime.main"),
+}
+"""Last component of an image's name -> program."""
 IMAGES: Final = {component: f"maleo-process/{component}:local" for component in PROGRAMS}
 """Component -> image reference for the chart. Nothing is pulled: the reference only selects the module."""
 
@@ -29,25 +43,30 @@ class NotRunnable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Identity and addresses of a pod, which its environment may refer to."""
+    """Identity and addresses of a pod, which its environment may refer to.
+
+    listen_ip: loopback address at which its programs listen for `pod_ip`.
+    """
 
     node: str
     pod_ip: str
     host_ip: str
+    listen_ip: str
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlan:
     """Local process of a container.
 
-    mounts: mount path -> folder of the volume. `ignored`: fields of the pod that a process without privileges and
-    without a container runtime cannot honour.
+    mounts: mount path -> folder of the volume. `memory_limit`: bytes, None without a limit. `ignored`: fields of the
+    pod that a process without privileges and without a container runtime cannot honour.
     """
 
     name: str
     module: str
     environment: Mapping[str, str]
     mounts: Mapping[str, Path]
+    memory_limit: float | None
     ignored: tuple[str, ...]
 
     def translate(self, text: str) -> str:
@@ -61,7 +80,10 @@ class ContainerPlan:
 def plan_container(
     pod: Object, container: Mapping[str, Any], place: Place, folder: Path, read_key: ReadKey
 ) -> ContainerPlan:
-    """Return the local process of a container. Raise NotRunnable if its image or a required key is missing.
+    """Return the local process of a container.
+
+    Raise NotRunnable if its image is unknown, if a required key is missing, or if it asks for what would run another
+    program than the image does.
 
     Args:
         pod: Pod of the container.
@@ -70,19 +92,42 @@ def plan_container(
         folder: Folder of the pod on this machine; volumes are folders in `volumes`.
         read_key: Reads the Secrets and ConfigMaps of the pod's namespace.
     """
+    if unknown := find_unsupported(pod, container):
+        raise NotRunnable("CreateContainerError", f"process nodes do not support {unknown}")
     mounts = {m["mountPath"]: folder / "volumes" / m["name"] for m in container.get("volumeMounts", ())}
-    bare = ContainerPlan(container["name"], find_module(container["image"]), {}, mounts, find_ignored(pod, container))
-    environment: dict[str, str] = {}
+    program = find_program(container["image"])
+    limit = container.get("resources", {}).get("limits", {}).get("memory")
+    plan = ContainerPlan(
+        name=container["name"],
+        module=program.module,
+        environment={},
+        mounts=mounts,
+        memory_limit=parse(BYTES, limit) if limit is not None else None,
+        ignored=find_ignored(pod, container),
+    )
+    environment = {name: plan.translate(path) for name, path in program.defaults.items()}
     for variable in container.get("env", ()):
         value = _resolve(variable, pod, container, place, read_key)
         if value is not None:
             text = _VARIABLE.sub(lambda match: environment.get(match[1], match[0]), value)
-            environment[variable["name"]] = bare.translate(text)
-    return ContainerPlan(bare.name, bare.module, environment, mounts, bare.ignored)
+            environment[variable["name"]] = plan.translate(text)
+    return replace(plan, environment=environment)
 
 
-def find_module(image: str) -> str:
-    """Return the module that an image runs. Raise NotRunnable for an unknown image."""
+def find_unsupported(pod: Object, container: Mapping[str, Any]) -> str:
+    """Return the first field without which another program would run; empty if there is none."""
+    fields = {
+        "initContainers": pod["spec"].get("initContainers"),
+        "command": container.get("command"),
+        "args": container.get("args"),
+        "envFrom": container.get("envFrom"),
+        "volumeMounts.subPath": any("subPath" in mount for mount in container.get("volumeMounts", ())),
+    }
+    return next((name for name, value in fields.items() if value), "")
+
+
+def find_program(image: str) -> Program:
+    """Return the program of an image. Raise NotRunnable for an unknown image."""
     component = image.rpartition("/")[2].partition(":")[0].partition("@")[0]
     if component not in PROGRAMS or image != IMAGES[component]:
         known = ", ".join(IMAGES.values())
@@ -103,8 +148,14 @@ def find_ignored(pod: Object, container: Mapping[str, Any]) -> tuple[str, ...]:
         for volume in spec.get("volumes", ())
         if "hostPath" in volume
     ]
-    if container.get("resources", {}).get("limits"):
-        ignored.append("resources.limits: not enforced")
+    limits = container.get("resources", {}).get("limits", {})
+    ignored += [f"resources.limits.{name}: not enforced" for name in limits if name != "memory"]
+    ignored += [f"{name}: not run" for name in ("startupProbe", "lifecycle") if name in container]
+    ignored += [
+        f"{name}: only httpGet is supported"
+        for name in ("readinessProbe", "livenessProbe")
+        if "httpGet" not in container.get(name, {"httpGet": {}})
+    ]
     return tuple(ignored)
 
 

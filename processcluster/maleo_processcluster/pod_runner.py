@@ -17,13 +17,16 @@ from maleo_kube.answers import Object
 from maleo_kube.client import Client
 from maleo_kube.errors import ApiError, NotFound
 from maleo_kube.resources import CONFIG_MAPS, EVENTS, PODS, SECRETS, SERVICE_ACCOUNTS
-from maleo_processcluster import pod_status
+from maleo_processcluster import launcher, pod_status
 from maleo_processcluster.container import Container, ContainerState
 from maleo_processcluster.pod_plan import NotRunnable, Place, plan_container
 
 log: Final = logging.getLogger("maleo.process-node")
 _TOKEN_LIFE_S: Final = 3600
 _RETRY_S: Final = 2.0
+
+Variables = Callable[[str, bool], Mapping[str, str]]
+"""Function of a namespace, and of whether it wants those of the namespace's Services, that returns variables."""
 _KINDS: Final = {"Secret": SECRETS, "ConfigMap": CONFIG_MAPS}
 
 
@@ -39,7 +42,7 @@ class PodRunner:
         *,
         server: str,
         authority: Path,
-        variables: Callable[[str], Mapping[str, str]],
+        variables: Variables,
     ) -> None:
         """Create the runner.
 
@@ -50,7 +53,7 @@ class PodRunner:
             folder: Folder of the pod on this machine.
             server: URL of the API server.
             authority: Certificate of the API server's authority.
-            variables: Returns the Service variables of a namespace.
+            variables: Returns the variables that the node gives to a container.
         """
         self.pod = pod
         self._client = client
@@ -127,15 +130,20 @@ class PodRunner:
         plan = plan_container(
             self.pod, spec, self._place, self._folder, lambda kind, name, key: values[kind, name].get(key)
         )
-        namespace = self.pod["metadata"]["namespace"]
         environment = {
-            **self._variables(namespace),
+            **self._variables(self.pod["metadata"]["namespace"], self.pod["spec"].get("enableServiceLinks", True)),
             **({"KUBECONFIG": str(self._folder / "kubeconfig")} if self._has_account else {}),
-            "MALEO_BIND_ADDRESS": self._place.pod_ip,
+            launcher.ADDRESS: self._place.pod_ip,
             "TMPDIR": str(plan.mounts.get("/tmp", self._folder)),  # noqa: S108 - a mount path
         }
-        host = self._place.pod_ip
-        return Container(plan, spec, host=host, environment=environment, folder=self._folder, changed=self._changed)
+        return Container(
+            plan,
+            spec,
+            host=self._place.listen_ip,
+            environment=environment,
+            folder=self._folder,
+            changed=self._changed,
+        )
 
     async def _read(self, kind: str, name: str) -> Mapping[str, str]:
         """Return the keys of a Secret or ConfigMap, none if it does not exist."""

@@ -2,13 +2,11 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from maleo_api.timestamps import format_timestamp
 from maleo_kube.answers import Object
-from maleo_processcluster.container import ContainerState
-
-_SIGNALLED: Final = 128  # exit codes above it name the signal that ended the process
+from maleo_processcluster.container import ContainerState, Termination
 
 
 def report(
@@ -58,12 +56,7 @@ def _condition(kind: str, is_true: bool, before: Mapping[str, Mapping[str, Any]]
 
 
 def _container(spec: Mapping[str, Any], state: ContainerState) -> dict[str, Any]:
-    ended = {}
-    if state.exit_code is not None:
-        times = {"startedAt": format_timestamp(state.started_at), "finishedAt": format_timestamp(state.finished_at)}
-        reason = "Completed" if state.exit_code == 0 else "Error"
-        code = state.exit_code if state.exit_code >= 0 else _SIGNALLED - state.exit_code
-        ended = {"lastState": {"terminated": {"exitCode": code, "reason": reason, **times}}}
+    ended = {"lastState": {"terminated": _termination(state.last_end)}} if state.last_end is not None else {}
     waiting = {"reason": state.waiting, **({"message": state.message} if state.message else {})}
     running = {"startedAt": format_timestamp(state.started_at)}
     return {
@@ -77,3 +70,8 @@ def _container(spec: Mapping[str, Any], state: ContainerState) -> dict[str, Any]
         "state": {"running": running} if state.running else {"waiting": waiting},
         **ended,
     }
+
+
+def _termination(end: Termination) -> dict[str, Any]:
+    times = {"startedAt": format_timestamp(end.started_at), "finishedAt": format_timestamp(end.finished_at)}
+    return {"exitCode": end.exit_code, "reason": end.reason, **times}

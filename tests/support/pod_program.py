@@ -2,13 +2,18 @@
 
 import json
 import os
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+_GROWN: list[bytearray] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         if self.path == "/exit":
             os._exit(3)
+        if self.path == "/grow":
+            _GROWN.append(bytearray(b"x" * (64 << 20)))
         body = json.dumps(dict(os.environ)).encode()
         self.send_response(200 if self.path in {"/", "/ready"} else 404)
         self.send_header("Content-Length", str(len(body)))
@@ -19,5 +24,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    host, port = os.environ["MALEO_BIND_ADDRESS"], int(os.environ.get("TEST_PORT", "8080"))
-    ThreadingHTTPServer((host, port), _Handler).serve_forever()
+    addresses = socket.getaddrinfo(None, 8080, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    host, port = addresses[0][4][:2]
+    ThreadingHTTPServer((str(host), int(port)), _Handler).serve_forever()

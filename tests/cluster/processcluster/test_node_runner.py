@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,14 @@ from maleo_devcluster.control_plane import ControlPlane
 from maleo_kube.client import Client
 from maleo_kube.informer import Informer
 from maleo_kube.resources import EVENTS, LEASES, NAMESPACES, NODES, PODS, SECRETS, SERVICE_ACCOUNTS
-from maleo_processcluster import pod_plan
+from maleo_processcluster import launcher, pod_plan
+from maleo_processcluster.addresses import AddressPlan
 from maleo_processcluster.node_runner import NodeRunner, NodeSettings
 from support.paths import ROOT
 
 pytestmark = pytest.mark.cluster
 _WAIT_S = 30.0
-_ADDRESS = IPv4Address("127.77.1.1")
+_PLAN = AddressPlan(77)
 _IMAGE = "maleo-process/test:local"
 
 
@@ -42,20 +42,21 @@ async def node(
     api_server: ControlPlane, admin: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[NodeRunner]:
     """Run a node with a certificate of a node, so that NodeRestriction and the node authorizer apply to it."""
-    monkeypatch.setitem(pod_plan.PROGRAMS, "test", "support.pod_program")
+    monkeypatch.setitem(pod_plan.PROGRAMS, "test", pod_plan.Program("support.pod_program"))
     monkeypatch.setitem(pod_plan.IMAGES, "test", _IMAGE)
     pair = api_server.authority.issue("node-p1", common_name="system:node:p1", organisation="system:nodes")
     kubeconfig = api_server.authority.write_kubeconfig(tmp_path / "node.conf", server=api_server.url, user=pair)
     settings = NodeSettings(
         name="p1",
         labels={"maleo.dev/name": "drone-1"},
-        address=_ADDRESS,
+        number=1,
         folder=tmp_path / "p1",
         server=api_server.url,
         authority=api_server.ca_file,
+        environment={"PYTHONPATH": str(ROOT / "tests"), launcher.BLOCK: "77"},
     )
     async with Client.from_kubeconfig(kubeconfig) as client:
-        runner = NodeRunner(client, settings, lambda _namespace: {"PYTHONPATH": str(ROOT / "tests")})
+        runner = NodeRunner(client, settings, _PLAN)
         task = asyncio.create_task(runner.run())
         try:
             yield runner
@@ -135,7 +136,7 @@ def _main(pod: dict[str, Any]) -> dict[str, Any]:
 async def _ask(pod: dict[str, Any], path: str = "/") -> dict[str, str]:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://{pod['status']['podIP']}:8080{path}") as response,
+        session.get(f"http://{_PLAN.inner(pod['status']['podIP'])}:8080{path}") as response,
     ):
         answer: dict[str, str] = await response.json(content_type=None)
         return answer
@@ -147,7 +148,7 @@ async def test_node__is_registered_as_a_process_node_and_keeps_its_lease(node: N
     found = await admin.get(NODES, "p1")
     assert found["status"]["nodeInfo"]["containerRuntimeVersion"] == "maleo-process://1"
     assert found["metadata"]["labels"]["maleo.dev/name"] == "drone-1"
-    assert {"type": "InternalIP", "address": str(_ADDRESS)} in found["status"]["addresses"]
+    assert {"type": "InternalIP", "address": "172.30.99.11"} in found["status"]["addresses"]
     assert lease["spec"]["holderIdentity"] == "p1"
 
 
@@ -169,7 +170,7 @@ async def test_pod__runs_with_its_environment_and_address(node: NodeRunner, admi
     pod["spec"]["volumes"] = [{"name": "token", "projected": {"sources": [source]}}]
     await admin.create(PODS, pod)
     found = await pods.until("runs", _is_ready)
-    assert IPv4Address(found["status"]["podIP"]) == _ADDRESS + 1
+    assert (found["status"]["podIP"], found["status"]["hostIP"]) == ("10.244.1.2", "172.30.99.11")
     told = await _ask(found)
     assert (told["IP"], told["URL"]) == (found["status"]["podIP"], f"http://{found['status']['podIP']}:1")
     assert told["WORD"] == "hidden"
@@ -189,6 +190,31 @@ async def test_process_that_ends__is_restarted_and_the_status_says_why(
     again = await pods.until("restarts", lambda pod: _main(pod)["restartCount"] == 1 and _is_ready(pod))
     assert _main(again)["lastState"]["terminated"]["exitCode"] == 3
     assert again["status"]["podIP"] == found["status"]["podIP"]
+
+
+async def test_process_above_its_memory_limit__is_killed_and_the_status_says_so(
+    node: NodeRunner, admin: Client, pods: _Pods
+) -> None:
+    await admin.create(PODS, _pod("grows", resources={"limits": {"memory": "60Mi"}}))
+    await _ask(await pods.until("grows", _is_ready), "/grow")
+    again = await pods.until("grows", lambda pod: _main(pod)["restartCount"] == 1)
+    ended = _main(again)["lastState"]["terminated"]
+    assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
+
+
+async def test_conditions_that_someone_else_changed__are_reported_again(node: NodeRunner, admin: Client) -> None:
+    """As the node controller does when a node was silent."""
+    await asyncio.wait_for(node.registered.wait(), _WAIT_S)
+    lost = [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]
+    await admin.merge(NODES, "p1", {"status": {"conditions": lost}}, subresource="status")
+    changed = asyncio.Event()
+    nodes = Informer(admin, NODES, on_change=lambda *_: changed.set())
+    following = asyncio.create_task(nodes.run())
+    async with asyncio.timeout(_WAIT_S):
+        while "p1" not in nodes.store or not _is_ready(nodes.store["p1"]):
+            changed.clear()
+            await changed.wait()
+    following.cancel()
 
 
 async def test_deleted_pod__ends_its_process_and_is_gone(node: NodeRunner, admin: Client, pods: _Pods) -> None:

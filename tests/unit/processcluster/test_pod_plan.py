@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from maleo_processcluster.pod_plan import IMAGES, NotRunnable, Place, find_ignored, find_module, plan_container
+from maleo_processcluster.pod_plan import IMAGES, NotRunnable, Place, find_ignored, find_program, plan_container
 
-PLACE = Place(node="drone-1", pod_ip="127.1.1.2", host_ip="127.1.1.1")
+PLACE = Place(node="drone-1", pod_ip="10.244.1.2", host_ip="172.30.99.11", listen_ip="127.77.101.2")
 FOLDER = Path("/state/uid")
 
 
@@ -22,13 +22,13 @@ def plan(container: dict[str, Any], keys: dict[tuple[str, str, str], str] | None
 
 @pytest.mark.parametrize(("component", "module"), [("operator", "maleo_operator.main"), ("slot", "maleo_runtime.main")])
 def test_image__selects_the_module(component: str, module: str) -> None:
-    assert find_module(IMAGES[component]) == module
+    assert find_program(IMAGES[component]).module == module
 
 
 @pytest.mark.parametrize("image", ["nginx", "maleo-process/slot:2", "maleo-process/other:local", "slot", ""])
 def test_unknown_image__is_not_pulled(image: str) -> None:
     with pytest.raises(NotRunnable, match="process nodes run only maleo-process/operator:local") as raised:
-        find_module(image)
+        find_program(image)
     assert raised.value.reason == "ErrImageNeverPull"
 
 
@@ -37,11 +37,11 @@ def test_unknown_image__is_not_pulled(image: str) -> None:
     [
         ({"value": "plain"}, "plain"),
         ({}, ""),
-        ({"value": "http://$(FIRST):9808"}, "http://127.1.1.1:9808"),
+        ({"value": "http://$(FIRST):9808"}, "http://172.30.99.11:9808"),
         ({"value": "$(UNKNOWN)"}, "$(UNKNOWN)"),
         ({"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}, "p"),
         ({"valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}, "drone-1"),
-        ({"valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}, "127.1.1.2"),
+        ({"valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}, "10.244.1.2"),
         ({"valueFrom": {"resourceFieldRef": {"resource": "limits.memory"}}}, "64Mi"),
         ({"valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}, "0"),
         ({"valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}, "hidden"),
@@ -90,10 +90,46 @@ def test_nested_mounts__translate_by_the_longest_path() -> None:
         ({}, {"securityContext": {"privileged": True}}, ["securityContext.privileged"]),
         ({"securityContext": {"runAsUser": 65532}}, {}, ["securityContext.runAsUser"]),
         ({"volumes": [{"name": "cache", "hostPath": {"path": "/x"}}]}, {}, ["volumes[cache].hostPath"]),
-        ({}, {"resources": {"limits": {"memory": "1Gi"}}}, ["resources.limits"]),
+        ({}, {"resources": {"limits": {"memory": "1Gi", "cpu": "1"}}}, ["resources.limits.cpu"]),
+        ({}, {"startupProbe": {"httpGet": {}}, "lifecycle": {}}, ["startupProbe", "lifecycle"]),
+        ({}, {"livenessProbe": {"exec": {"command": ["true"]}}}, ["livenessProbe"]),
     ],
 )
 def test_what_a_process_cannot_honour__is_listed(
     spec: dict[str, Any], container: dict[str, Any], ignored: list[str]
 ) -> None:
     assert [text.partition(":")[0] for text in find_ignored(pod(**spec), container)] == ignored
+
+
+@pytest.mark.parametrize(
+    ("container", "named"),
+    [
+        ({"command": ["sh"]}, "command"),
+        ({"args": ["--verbose"]}, "args"),
+        ({"envFrom": [{"configMapRef": {"name": "c"}}]}, "envFrom"),
+        ({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "x"}]}, r"volumeMounts\.subPath"),
+    ],
+)
+def test_field_that_would_run_another_program__is_refused(container: dict[str, Any], named: str) -> None:
+    with pytest.raises(NotRunnable, match=f"process nodes do not support {named}") as raised:
+        plan(container)
+    assert raised.value.reason == "CreateContainerError"
+
+
+def test_init_containers__are_refused() -> None:
+    container = {"name": "main", "image": IMAGES["slot"]}
+    with pytest.raises(NotRunnable, match="process nodes do not support initContainers"):
+        plan_container(pod(initContainers=[container]), container, PLACE, FOLDER, lambda *_: None)
+
+
+def test_memory_limit__is_in_bytes() -> None:
+    assert plan({"resources": {"limits": {"memory": "64Mi"}}}).memory_limit == 64 * 1024**2
+    assert plan({}).memory_limit is None
+
+
+def test_path_that_a_program_has_as_default__is_translated_unless_it_is_set() -> None:
+    mounts = [{"name": "token", "mountPath": "/var/run/secrets/maleo"}]
+    agent = {"image": IMAGES["agent"], "volumeMounts": mounts}
+    assert plan(agent).environment == {"MALEO_TOKEN_FILE": "/state/uid/volumes/token/token"}
+    chosen = {**agent, "env": [{"name": "MALEO_TOKEN_FILE", "value": "/other"}]}
+    assert plan(chosen).environment == {"MALEO_TOKEN_FILE": "/other"}

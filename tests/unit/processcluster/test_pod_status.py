@@ -2,9 +2,7 @@
 
 from typing import Any
 
-import pytest
-
-from maleo_processcluster.container import ContainerState
+from maleo_processcluster.container import ContainerState, Termination
 from maleo_processcluster.pod_status import report
 
 SPEC = {"containers": [{"name": "main", "image": "maleo-process/slot:local"}]}
@@ -39,12 +37,17 @@ def test_container_that_never_started__waits_with_its_reason() -> None:
     }
 
 
-@pytest.mark.parametrize(("code", "shown", "reason"), [(0, 0, "Completed"), (3, 3, "Error"), (-9, 137, "Error")])
-def test_ended_container__keeps_the_exit_code_of_its_last_run(code: int, shown: int, reason: str) -> None:
-    state = ContainerState(exit_code=code, started_at=1.0, finished_at=2.0, restarts=1, waiting="CrashLoopBackOff")
+def test_ended_container__keeps_the_end_of_its_last_run() -> None:
+    end = Termination(exit_code=137, reason="OOMKilled", started_at=1.0, finished_at=2.0)
+    state = ContainerState(last_end=end, started_at=3.0, restarts=1, waiting="CrashLoopBackOff")
     (container,) = status(state)["containerStatuses"]
-    ended = container["lastState"]["terminated"]
-    assert (ended["exitCode"], ended["reason"], container["restartCount"]) == (shown, reason, 1)
+    assert container["lastState"]["terminated"] == {
+        "exitCode": 137,
+        "reason": "OOMKilled",
+        "startedAt": "1970-01-01T00:00:01Z",
+        "finishedAt": "1970-01-01T00:00:02Z",
+    }
+    assert container["restartCount"] == 1
     assert container["state"]["waiting"]["reason"] == "CrashLoopBackOff"
 
 
