@@ -46,16 +46,22 @@ class Devcluster:
         return cls(cluster.Cluster.current())
 
     @staticmethod
-    def tear_down() -> None:
-        """Remove the devcluster and its kubeconfig."""
+    def tear_down() -> str:
+        """Remove the devcluster and its kubeconfig; return no message."""
         with report_failures():
             cluster.down()
         _KUBECONFIG.unlink(missing_ok=True)
+        return ""
 
     @property
     def description(self) -> str:
         """Return a description for the report."""
         return f"a devcluster of {len(self.running.nodes)} nodes"
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """Return nothing: nodes, containers and network are real."""
+        return ()
 
     @property
     def kubeconfig(self) -> Path:

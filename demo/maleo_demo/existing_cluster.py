@@ -61,6 +61,11 @@ class ExistingCluster:
         return f"an existing cluster of {len(self.nodes)} devices"
 
     @property
+    def simulated(self) -> tuple[str, ...]:
+        """Return nothing: it is a cluster of the user."""
+        return ()
+
+    @property
     def kubectl(self) -> str:
         """Return the path of the user's kubectl."""
         return find_kubectl()

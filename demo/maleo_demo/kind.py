@@ -34,11 +34,12 @@ _LOAD_S: Final = 600.0
 _DELETE_HINT: Final = f"`kind delete cluster --name {_CLUSTER}` deletes it"
 
 
-def find_kind() -> bool:
-    """Return True if kind is installed and a Docker daemon answers; an installed client alone is not sufficient."""
-    if shutil.which("docker") is None or shutil.which("kind") is None:
-        return False
-    return succeeds("docker", "info")
+def find_obstacle() -> str:
+    """Return why kind cannot be used, empty if it can; an installed client of Docker alone is not sufficient."""
+    missing = [program for program in ("docker", "kind") if shutil.which(program) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed"
+    return "" if succeeds("docker", "info") else "no Docker daemon answers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,11 @@ class Kind:
         """Return a description for the report, with the node image."""
         image = docker.image_of(_CONTROL_PLANE).partition("@")[0]
         return f"a kind cluster of {len(self.nodes)} nodes ({image})"
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """Return nothing: nodes, containers and network are real."""
+        return ()
 
     @property
     def kubeconfig(self) -> Path:

@@ -16,7 +16,7 @@ from maleo_demo.existing_cluster import ExistingCluster, InvalidSetting
 from maleo_demo.load import LoadGenerator, prepare_cases
 from maleo_demo.observer import NotReached, Observer, StatusSnapshot
 from maleo_demo.programs import Unavailable
-from maleo_demo.provider import NAMES, choose, current, describe_slow_steps, tear_down
+from maleo_demo.provider import NAMES, Choice, choose, current, describe_slow_steps, tear_down
 from maleo_demo.report import PlacementFacts, Report
 from maleo_demo.steps import Steps
 from maleo_kube.client import Client
@@ -27,6 +27,7 @@ _QUIET_REPEATS: Final = 2
 _SETTLED_S: Final = 21.0  # two windows of the mission
 _SLOW_BANDWIDTH: Final = "11.5Mbit/s"
 _INTERRUPTED: Final = 130  # shell convention for SIGINT
+_NPUS: Final = "NPUs: slots compute on the CPU, paced to declared profiles."
 _REPORT: Final = Path("build/demo-report.json")
 
 
@@ -72,7 +73,7 @@ async def _run_story(environment: Environment, steps: Steps, report: Report, *, 
             finally:
                 load.stop()
                 await loading
-                report.count(load.samples)
+                report.count(load.samples, since=steps.began_at)
         if slow_link:
             shown[-1] = (observer.history[-1].mission, shown[-1][1])
         report.placements = [PlacementFacts.of(mission, placement, load.samples) for mission, placement in shown]
@@ -160,15 +161,16 @@ async def _count_quiet_writes(environment: Environment, steps: Steps, observer: 
         line.note = f"{writes.total()} writes by the operator"
 
 
-def _run_demo(provider: str, existing: ExistingCluster | None, *, yes: bool, slow_link: bool) -> int:
+def _run_demo(choice: Choice, existing: ExistingCluster | None, *, yes: bool, slow_link: bool) -> int:
     print("Maleo demo: a fleet of four nodes, one mission, one slow link")
     steps, start = Steps(), time.monotonic()
-    if slow_steps := describe_slow_steps(provider):
+    steps.say(choice.reason)
+    if slow_steps := describe_slow_steps(choice.name):
         steps.say(slow_steps)
-    environment = Environment.bring_up(steps, provider, yes=yes, slow_link=slow_link, existing=existing)
+    environment = Environment.bring_up(steps, choice.name, yes=yes, slow_link=slow_link, existing=existing)
     report = Report(
         cluster=environment.cluster.description,
-        simulated="NPUs are simulated (paced to declared profiles); cluster, models, requests and links are real.",
+        simulated=[_NPUS, *environment.cluster.simulated],
     )
     try:
         asyncio.run(_run_story(environment, steps, report, slow_link=slow_link))
@@ -187,7 +189,7 @@ def _parse() -> argparse.Namespace:
     run.add_argument("--no-slow-link", action="store_true", help="for kernels without sch_htb or cls_u32")
     down = verbs.add_parser("down", help="remove everything that the demo created")
     for verb in (run, down):
-        verb.add_argument("--provider", choices=NAMES, help="default: kind if Docker is running, else devcluster")
+        verb.add_argument("--provider", choices=NAMES, help="default: the first that this machine supports")
         own = verb.add_argument_group("existing cluster (docs/concepts/devcluster.md)")
         own.add_argument("--kubeconfig", type=Path, help="kubeconfig of the cluster")
         own.add_argument("--images", default="", help="pushed images, for example registry.example/maleo/{}:1")
@@ -212,10 +214,10 @@ def _run_or_remove(arguments: argparse.Namespace) -> int:
         existing = ExistingCluster(
             arguments.kubeconfig, arguments.images, arguments.registry, arguments.slow, arguments.push_registry
         )
-    provider = choose(arguments.provider, kubeconfig=arguments.kubeconfig)
+    choice = choose(arguments.provider, kubeconfig=arguments.kubeconfig)
     if arguments.what == "run":
-        return _run_demo(provider, existing, yes=arguments.yes, slow_link=not arguments.no_slow_link)
-    if message := tear_down(provider, existing):
+        return _run_demo(choice, existing, yes=arguments.yes, slow_link=not arguments.no_slow_link)
+    if message := tear_down(choice.name, existing):
         print(message)
     return 0
 

@@ -1,19 +1,28 @@
-"""Choice of the demo's cluster: an existing one, else kind if a Docker daemon answers, else Maleo's devcluster."""
+"""Choice of the demo's cluster: an existing one, else kind, else Maleo's devcluster, else process nodes."""
 
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from maleo_cli.errors import Failure
 from maleo_demo.devcluster import Devcluster
 from maleo_demo.existing_cluster import ExistingCluster, InvalidSetting
-from maleo_demo.kind import Kind, find_kind
+from maleo_demo.kind import Kind, find_obstacle
+from maleo_demo.processes import Processes
 from maleo_demo.programs import Unavailable
 from maleo_demo.record import Record
+from maleo_devcluster import host
 from maleo_devcluster.images import Say
 
-NAMES: Final = ("kind", "devcluster")
+_PROVIDERS: Final[Mapping[str, type[Kind] | type[Devcluster] | type[Processes]]] = {
+    "kind": Kind,
+    "devcluster": Devcluster,
+    "processes": Processes,
+}
+NAMES: Final = tuple(_PROVIDERS)
 
 
 class Provider(Protocol):
@@ -22,6 +31,11 @@ class Provider(Protocol):
     @property
     def description(self) -> str:
         """Return a description for the report."""
+        ...
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """Return what the cluster simulates, as sentences for the report; empty if its nodes are real."""
         ...
 
     @property
@@ -92,33 +106,66 @@ class Provider(Protocol):
         ...
 
 
-def choose(name: str | None, *, kubeconfig: Path | None) -> str:
-    """Return `given`, `kind` or `devcluster`: as requested, else that of a running demo, else what is supported here.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Cluster of the demo: `existing` or one of NAMES, and why."""
+
+    name: str
+    reason: str
+
+
+def choose(name: str | None, *, kubeconfig: Path | None) -> Choice:
+    """Return the cluster to use: as requested, else that of a running demo, else the first that this machine supports.
 
     Raise Unavailable if the demo is up on another provider, because its cluster would be orphaned.
     """
     if kubeconfig is not None:
-        return "existing"
+        return Choice("existing", f"the cluster of {kubeconfig}")
     requested, record = name or os.environ.get("MALEO_PROVIDER"), Record.read()
     if requested and requested not in NAMES:
-        raise Unavailable(f"unknown provider {requested!r}: use kind or devcluster")
-    if record is None:
-        return requested or ("kind" if find_kind() else "devcluster")
-    if requested and requested != record.provider:
-        raise Unavailable(f"the demo runs on {record.provider}: run `make demo-down` before using {requested}")
-    return record.provider
+        raise Unavailable(f"unknown provider {requested!r}: use one of {', '.join(NAMES)}")
+    if record is not None:
+        if requested and requested != record.provider:
+            raise Unavailable(f"the demo runs on {record.provider}: run `make demo-down` before using {requested}")
+        return Choice(record.provider, f"{record.provider}: the demo of this folder already uses it")
+    return Choice(requested, f"{requested}: as requested") if requested else _find_supported()
+
+
+def _find_supported() -> Choice:
+    """Return the first provider that this machine supports. The reason says what would be more real."""
+    no_kind = find_obstacle()
+    if not no_kind:
+        return Choice("kind", "kind: a Docker daemon answers. More real: your own cluster (make demo KUBECONFIG=path)")
+    no_devcluster = host.find_obstacle()
+    if not no_devcluster:
+        reason = f"the devcluster, with real nodes and without Docker: kind is not available ({no_kind})"
+        return Choice("devcluster", reason)
+    return Choice(
+        "processes",
+        f"process nodes, which need neither root nor Docker: kind is not available ({no_kind}), nor is the devcluster "
+        f"({no_devcluster}). More real, with containers: start Docker and install kind, or `sudo make demo`",
+    )
 
 
 def bring_up(name: str, source: Path, say: Say, *, yes: bool, existing: "ExistingCluster | None" = None) -> Provider:
-    """Start the cluster or reuse a running one. Raise Unavailable, InvalidSetting, or Failure from the devcluster."""
+    """Start the cluster or reuse a running one. Raise Unavailable, InvalidSetting, or Failure from a cluster."""
     if name == "existing":
         assert existing is not None, "the command line requires it"
         return existing.connect()
-    config = source / "kind-config.yaml"
-    cluster: Provider = Kind.bring_up(config, say) if name == "kind" else Devcluster.bring_up(config, say, yes=yes)
-    if Record.read() is None:
-        Record(name).write()
-    return cluster
+    config, is_new = source / "kind-config.yaml", Record.read() is None
+    if name == "kind":  # it records by itself what it makes
+        kind = Kind.bring_up(config, say)
+        if Record.read() is None:
+            Record(name).write()
+        return kind
+    if is_new:
+        Record(name).write()  # before anything is started: the demo may be killed at any time
+    try:
+        return Devcluster.bring_up(config, say, yes=yes) if name == "devcluster" else Processes.bring_up(config, say)
+    except Failure:
+        if is_new:
+            Record.remove()  # nothing is left, and another provider may be chosen
+        raise
 
 
 def current() -> Provider:
@@ -126,14 +173,12 @@ def current() -> Provider:
     record = Record.read()
     if record is None:
         raise InvalidSetting("no demo of this folder is running: run `make demo`")
-    return Kind.current() if record.provider == "kind" else Devcluster.current()
+    return _PROVIDERS[record.provider].current()
 
 
 def describe_slow_steps(name: str) -> str:
     """Return the steps that take long the first time, longest first; empty if there are none or none is known."""
-    return (
-        "" if name == "existing" else Kind.describe_slow_steps() if name == "kind" else Devcluster.describe_slow_steps()
-    )
+    return "" if name == "existing" else _PROVIDERS[name].describe_slow_steps()
 
 
 def tear_down(name: str, existing: "ExistingCluster | None" = None) -> str:
@@ -142,10 +187,6 @@ def tear_down(name: str, existing: "ExistingCluster | None" = None) -> str:
         assert existing is not None, "the command line requires it"
         existing.tear_down()
         return ""
-    message = ""
-    if name == "kind":
-        message = Kind.tear_down()
-    else:
-        Devcluster.tear_down()
+    message = _PROVIDERS[name].tear_down()
     Record.remove()
     return message

@@ -67,10 +67,11 @@ class Report:
     """Content of `build/demo-report.json`: durations in seconds, figures of the API as strings with unit and basis."""
 
     cluster: str
-    simulated: str
+    simulated: list[str]
     route: str = ""  # proxies between client and Service; empty if none
     seconds: dict[str, float] = field(default_factory=dict)  # by phase
     total_s: float = 0.0
+    first_answer_s: float | None = None  # from the start of the demo; None without an answer
     requests: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)  # at most 10, as examples
     placements: list[PlacementFacts] = field(default_factory=list)
@@ -79,8 +80,10 @@ class Report:
     quiet_minute: dict[str, Any] = field(default_factory=dict)  # empty: writes could not be counted
     minutes_with_news: int = 0  # minutes repeated because margins or conditions changed
 
-    def count(self, samples: list[Sample]) -> None:
-        """Count the samples, and keep the first failures as examples."""
+    def count(self, samples: list[Sample], *, since: float) -> None:
+        """Count the samples, and keep the first failures as examples. since: Unix time of the start of the demo."""
+        answered = [sample.sent_at + sample.seconds for sample in samples if not sample.error]
+        self.first_answer_s = round(min(answered) - since, 2) if answered else None
         failed = [s for s in samples if s.error]
         wrong = [s for s in samples if s.wrong]
         self.requests = {"sent": len(samples), "failed": len(failed), "wrong": len(wrong)}
@@ -103,7 +106,11 @@ class Report:
 
     def page(self) -> str:
         """Return the report as text of at most 100 columns."""
-        lines = [f"Maleo demo on {self.cluster}, total time {self.total_s:.0f} s.", self.simulated, ""]
+        lines = [
+            f"Maleo demo on {self.cluster}, total time {self.total_s:.0f} s.",
+            *_label("Simulated", self.simulated),
+            "",
+        ]
         for facts in self.placements:
             lines += _describe(facts)
         lines.append("  A predicted p50 is the predicted mean: planning assumes symmetric distributions.")
@@ -133,6 +140,11 @@ class Report:
         if self.minutes_with_news:
             lines.append(f"  after {self.minutes_with_news} minute(s) in which margins or conditions changed")
         return "\n".join(part for line in lines for part in _wrap(line))
+
+
+def _label(label: str, lines: list[str]) -> list[str]:
+    """Return the lines in the second column, the first with a label in the first column."""
+    return [f"{'' if number else label:<15}{line}" for number, line in enumerate(lines)]
 
 
 def _wrap(line: str) -> list[str]:

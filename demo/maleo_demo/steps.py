@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 
 class Steps:
-    """Progress printer; collects the duration of each step for the report."""
+    """Progress printer; collects the duration of each step for the report. began_at: Unix time of its creation."""
 
     def __init__(self) -> None:
+        self.began_at = time.time()
         self.seconds: dict[str, float] = {}
         self._terminal = sys.stdout.isatty()
 

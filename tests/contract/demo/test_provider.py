@@ -6,19 +6,24 @@ The same with a real kind: `make kind` (tests/kind).
 import json
 import stat
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
+from maleo_cli.errors import Failure
 from maleo_demo import docker, existing_cluster, kind, record
 from maleo_demo.environment import Environment
 from maleo_demo.existing_cluster import ExistingCluster, InvalidSetting
 from maleo_demo.kind import Kind
 from maleo_demo.kubectl import FLEET, declare
+from maleo_demo.processes import Processes
 from maleo_demo.programs import Unavailable, run
 from maleo_demo.provider import bring_up, choose, current, describe_slow_steps, tear_down
 from maleo_demo.record import Record
 from maleo_demo.steps import Steps
-from maleo_devcluster.binaries import ALL, Sources
+from maleo_devcluster import host
+from maleo_devcluster.binaries import ALL, ROOTLESS, Sources
+from support.paths import ROOT
 
 _WORKERS = {label: f"maleo-worker{number or ''}" for number, label in zip((0, 2, 3, 4), FLEET, strict=True)}
 _CONTAINERS = "\n".join(f"{name} running" for name in ["maleo-control-plane", *_WORKERS.values()])
@@ -90,32 +95,69 @@ def _bring_up() -> Kind:
 # Choice of the cluster
 
 
-def test_choice__prefers_existing_cluster_then_kind_with_running_docker_then_devcluster(programs: Path) -> None:
-    assert choose(None, kubeconfig=None) == "kind"
-    assert choose("devcluster", kubeconfig=None) == "devcluster"
-    assert choose(None, kubeconfig=Path("mine")) == "existing"
+def _choose(name: str | None = None, *, kubeconfig: Path | None = None) -> str:
+    return choose(name, kubeconfig=kubeconfig).name
+
+
+def test_choice__prefers_existing_cluster_then_kind_then_devcluster_then_processes(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "find_obstacle", lambda: "")
+    assert _choose() == "kind"
+    assert _choose("devcluster") == "devcluster"
+    assert _choose(kubeconfig=Path("mine")) == "existing"
     _write_fake(programs, "docker", "exit 1")
-    assert choose(None, kubeconfig=None) == "devcluster"  # the client alone is not enough
+    assert _choose() == "devcluster"  # the client alone is not enough
     (programs / "kind").unlink()
     _write_fake(programs, "docker")
-    assert choose(None, kubeconfig=None) == "devcluster"
+    assert _choose() == "devcluster"
+    monkeypatch.setattr(host, "find_obstacle", lambda: "a devcluster requires root")
+    assert _choose() == "processes"
+
+
+def test_choice__says_why_and_what_would_be_more_real(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "find_obstacle", lambda: "a devcluster requires root")
+    assert "More real: your own cluster (make demo KUBECONFIG=path)" in choose(None, kubeconfig=None).reason
+    _write_fake(programs, "docker", "exit 1")
+    reason = choose(None, kubeconfig=None).reason
+    assert "kind is not available (no Docker daemon answers)" in reason
+    assert "nor is the devcluster (a devcluster requires root)" in reason
+    assert "More real, with containers: start Docker and install kind, or `sudo make demo`" in reason
+    (programs / "kind").unlink()
+    assert "kind not installed" in choose(None, kubeconfig=None).reason
+    assert choose("kind", kubeconfig=None).reason == "kind: as requested"
 
 
 def test_choice__keeps_the_running_cluster(programs: Path) -> None:
     """A change would leave the running cluster behind, or remove the wrong one."""
     Record("devcluster").write()
-    assert choose(None, kubeconfig=None) == "devcluster"
+    assert _choose() == "devcluster"
     with pytest.raises(Unavailable, match=r"runs on devcluster: run `make demo-down` before using kind"):
-        choose("kind", kubeconfig=None)
-    with pytest.raises(Unavailable, match="unknown provider 'minikube'"):
-        choose("minikube", kubeconfig=None)
+        _choose("kind")
+    with pytest.raises(Unavailable, match="unknown provider 'minikube': use one of kind, devcluster, processes"):
+        _choose("minikube")
+
+
+def test_cluster_that_cannot_start__leaves_the_choice_open(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record is written before anything starts, so that a demo that is killed can be removed."""
+    seen: list[Record | None] = []
+
+    def fail(*_: object, **__: object) -> NoReturn:
+        seen.append(Record.read())
+        raise Failure("no such machine")
+
+    monkeypatch.setattr(Processes, "bring_up", fail)
+    with pytest.raises(Failure):
+        bring_up("processes", ROOT, lambda _: None, yes=False)
+    assert seen == [Record("processes")]
+    assert Record.read() is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"provider": "kind", "unknown": 1}'])
 def test_unreadable_record__is_ignored(programs: Path, text: str) -> None:
     record.PATH.write_text(text, encoding="utf-8")
     assert Record.read() is None
-    assert choose(None, kubeconfig=None) == "kind"
+    assert _choose() == "kind"
     with pytest.raises(InvalidSetting, match="no demo of this folder is running"):
         current()
 
@@ -274,7 +316,7 @@ def test_kind_cluster_of_the_user__is_neither_used_nor_removed(
         bring_up("kind", Path(), lambda _text: None, yes=False)
     assert "`maleo` is kept: `make demo` in this folder did not create it" in tear_down("kind")
     assert not any("delete" in call for call in _calls(programs))
-    assert choose("devcluster", kubeconfig=None) == "devcluster", "no running demo blocks another provider"
+    assert _choose("devcluster") == "devcluster", "no running demo blocks another provider"
 
 
 def test_kind_cluster_recreated_by_the_user__is_not_removed(programs: Path) -> None:
@@ -546,3 +588,16 @@ def test_devcluster__lists_uncached_steps_slowest_first(programs: Path, monkeypa
     for folder in ("buildah", "packages"):
         (programs / "cache/images" / folder).mkdir(parents=True)
     assert describe_slow_steps("devcluster") == ""
+
+
+def test_processes__list_missing_programs(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MALEO_CACHE", str(programs / "cache"))
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.delenv("MALEO_BINARIES", raising=False)
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    assert describe_slow_steps("processes").startswith("not cached yet: Kubernetes binaries (")
+    sources = Sources.of()
+    sources.cache.mkdir(parents=True)
+    for name in ROOTLESS:
+        _write_fake(sources.cache, name)
+    assert describe_slow_steps("processes") == ""

@@ -87,7 +87,7 @@ def test_facts__contain_the_figures_of_one_revision() -> None:
 def _report(**changes: Any) -> Report:
     made = Report(
         cluster="an existing cluster of 4 devices",
-        simulated="NPUs are simulated.",
+        simulated=["NPUs: paced.", "Nodes: processes."],
         total_s=201.4,
         requests={"sent": 1081, "failed": 0, "wrong": 0},
         placements=[_FACTS, replace(_FACTS, revision=13, mode="Local")],
@@ -109,6 +109,15 @@ def test_page__fits_a_terminal_of_100_columns_and_is_one_page() -> None:
     assert len(lines) <= 40
 
 
+def test_page__states_what_is_simulated_and_when_the_first_answer_came() -> None:
+    page = _report(first_answer_s=34.7).page()
+    assert page.startswith(
+        "Maleo demo on an existing cluster of 4 devices, total time 201 s, first answer after 35 s.\n"
+    )
+    assert "Simulated      NPUs: paced.\n               Nodes: processes.\n" in page
+    assert _report().page().startswith("Maleo demo on an existing cluster of 4 devices, total time 201 s.\n")
+
+
 def test_page__states_the_route_of_requests_and_that_no_link_was_slowed() -> None:
     page = _report(route="kubectl proxy and the API server", drift={}, moves=[]).page()
     assert (
@@ -123,7 +132,8 @@ def test_page__names_writes_and_failures() -> None:
     report = _report(
         quiet_minute={"seconds": 60.0, "writes": 2, "by_kind": {"patch missions/status": 2}}, minutes_with_news=3
     )
-    report.count([Sample(0.0, 0.1, 1, "fp32"), Sample(1.0, 10.0, 0, "", error="TimeoutError: ")])
+    report.count([Sample(5.0, 0.1, 1, "fp32"), Sample(1.0, 10.0, 0, "", error="TimeoutError: ")], since=3.0)
+    assert report.first_answer_s == 2.1
     assert "2 API writes in a quiet minute under load\n  2 x patch missions/status" in report.page()
     assert "  after 3 minute(s) in which margins or conditions changed" in report.page()
     assert "2 sent, 1 failed, 0 wrong\n  TimeoutError: " in report.page()
