@@ -106,8 +106,9 @@ class Report:
 
     def page(self) -> str:
         """Return the report as text of at most 100 columns."""
+        first = f", first answer after {self.first_answer_s:.0f} s" if self.first_answer_s is not None else ""
         lines = [
-            f"Maleo demo on {self.cluster}, total time {self.total_s:.0f} s.",
+            f"Maleo demo on {self.cluster}, total time {self.total_s:.0f} s{first}.",
             *_label("Simulated", self.simulated),
             "",
         ]

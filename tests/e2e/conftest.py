@@ -1,4 +1,4 @@
-"""The demo, run once as users run it, and the cluster that it leaves up for the tests of what can go wrong."""
+"""The demo, run once as users run it, and its cluster, on which the other tests run."""
 
 import json
 import os
@@ -19,9 +19,9 @@ _DEMO_S = 900
 
 @pytest.fixture(scope="session")
 def demo_report(leave_out: Callable[[str], NoReturn]) -> Iterator[dict[str, Any]]:
-    """`build/demo-report.json` of a fresh run, and what it `printed`; the cluster goes when the last test has ended.
+    """Yield `build/demo-report.json` of a new run, and its output as `printed`; remove the cluster after the last test.
 
-    For work on these tests: MALEO_KEEP_CLUSTER=1 leaves the cluster up, and uses what a former run left.
+    For work on these tests: MALEO_KEEP_CLUSTER=1 keeps the cluster, and reuses the one of a former run.
     """
     report, printed = ROOT / "build/demo-report.json", ROOT / "build/demo.log"
     keep = bool(os.environ.get("MALEO_KEEP_CLUSTER"))
@@ -46,7 +46,7 @@ def demo_report(leave_out: Callable[[str], NoReturn]) -> Iterator[dict[str, Any]
 
 @pytest.fixture(scope="session")
 def environment(demo_report: dict[str, Any]) -> Environment:
-    """The demo's cluster after the demo: links at full speed again."""
+    """Return the cluster of the demo after the demo, with links at full speed."""
     cluster = Devcluster.current()
     cluster.unshape()
     models = {variant: ROOT / f"build/models/squeezenet-{variant}.onnx" for variant in ("fp32", "int8")}

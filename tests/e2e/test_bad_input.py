@@ -1,4 +1,4 @@
-"""What people get wrong: it is told where they look, and what ran before runs on."""
+"""Invalid input of users: it is reported in the status, and the previous plan keeps serving."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 _WAIT_S = 120
 
 
-async def test_impossible_mission__names_its_blocker_and_what_relaxations(environment: Environment) -> None:
+async def test_infeasible_mission__names_its_blocker_and_relaxations(environment: Environment) -> None:
     spec = copy.deepcopy(GATE)
     spec["objectives"]["latency"]["atMost"] = "5ms"
     async with mission(environment, "impossible", spec) as observer:
@@ -37,7 +37,7 @@ async def test_impossible_mission__names_its_blocker_and_what_relaxations(enviro
         assert "atMost" in seen.mission.status.explanation
 
 
-async def test_missing_model__is_named_at_once(environment: Environment) -> None:
+async def test_missing_model__is_named(environment: Environment) -> None:
     spec = copy.deepcopy(GATE) | {"model": {"name": "no-such-model"}}
     async with mission(environment, "modelless", spec) as observer:
         seen = await observer.await_status(
@@ -46,17 +46,17 @@ async def test_missing_model__is_named_at_once(environment: Environment) -> None
         assert "no-such-model" in seen.reason("Placed")
 
 
-async def test_wrong_digest_and_missing_model__are_named_and_what_ran_before_serves_on(
+async def test_wrong_digest_and_missing_model__are_named_while_the_previous_plan_serves(
     environment: Environment,
 ) -> None:
-    """The mission is told to use a model whose artefact nobody has, then none: the old one answers every request."""
+    """The mission gets a model without an artifact, then a missing model: the previous one answers every request."""
     wrong = yaml.safe_load((ROOT / "build/models/squeezenet.yaml").read_text())
     wrong["metadata"]["name"] = "squeezenet-wrong"
     for variant in wrong["spec"]["variants"]:
         for artifact in variant["artifacts"]:
-            lost = f"sha256:{'0' * 64}"
-            artifact["uri"] = artifact["uri"].replace(artifact["digest"], lost)
-            artifact["digest"] = lost
+            missing = f"sha256:{'0' * 64}"
+            artifact["uri"] = artifact["uri"].replace(artifact["digest"], missing)
+            artifact["digest"] = missing
     _apply(environment, wrong)
     async with mission(environment, "steady", GATE) as observer:
         placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
@@ -78,10 +78,10 @@ async def test_wrong_digest_and_missing_model__are_named_and_what_ran_before_ser
     environment.kubectl("delete", "model", "squeezenet-wrong")
 
 
-async def test_forged_content_and_an_impossible_limit__are_named_and_what_ran_before_serves_on(
+async def test_wrong_content_and_an_infeasible_limit__are_named_while_the_previous_plan_serves(
     environment: Environment,
 ) -> None:
-    """A server gives something else than the digest promises; then nothing can be as quick as is asked."""
+    """First the content does not match the digest, then no plan meets the latency limit."""
     forged = yaml.safe_load((ROOT / "build/models/squeezenet.yaml").read_text())
     forged["metadata"]["name"] = "squeezenet-forged"
     for number, variant in enumerate(forged["spec"]["variants"]):
@@ -116,8 +116,10 @@ async def test_forged_content_and_an_impossible_limit__are_named_and_what_ran_be
     environment.kubectl("delete", "model", "squeezenet-forged")
 
 
-async def test_model_without_a_legal_cut__is_never_split_and_says_so(environment: Environment, tmp_path: Path) -> None:
-    """One layer, which the runtime fuses. Whole it runs; asked to be split the mission says why not."""
+async def test_model_without_a_legal_cut__is_not_split_and_names_the_blocker(
+    environment: Environment, tmp_path: Path
+) -> None:
+    """A model of one layer, which the runtime fuses, runs as a whole; with mode Split only it is blocked."""
     await _import(environment, _one_layer(tmp_path / "layer.onnx"), "one-layer")
     spec = copy.deepcopy(GATE) | {"model": {"name": "one-layer"}, "egress": {"input": "Any", "features": "Any"}}
     async with mission(environment, "whole", spec) as observer:
@@ -130,7 +132,7 @@ async def test_model_without_a_legal_cut__is_never_split_and_says_so(environment
         assert (seen.revision, seen.condition("Ready")) == (placed.revision, "True")
 
 
-async def test_bad_requests__get_their_error_and_the_mission_serves_on(environment: Environment) -> None:
+async def test_invalid_requests__get_an_error_and_the_mission_keeps_serving(environment: Environment) -> None:
     async with mission(environment, "fuzzed", GATE) as observer:
         placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         url = f"http://{placed.mission.status.address}/v2/models/squeezenet/infer"

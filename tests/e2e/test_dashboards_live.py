@@ -1,4 +1,4 @@
-"""The dashboards on the running cluster: a real Prometheus scrapes operator and agents as the chart's monitors say."""
+"""Dashboards on the running cluster: a real Prometheus scrapes operator and agents like the monitors of the chart."""
 
 import asyncio
 import copy
@@ -17,10 +17,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 _TRACE = json.dumps([{"at": 0, "capacity": 1.0, "temperature": 41.5, "battery": 0.8}])
 
 
-async def test_dashboards__show_the_running_cluster_in_every_panel(
+async def test_dashboards__have_data_of_the_running_cluster_in_every_panel(
     environment: Environment, program: Callable[[str, str], str], tmp_path: Path
 ) -> None:
-    """One mission under load that moves once, on a device whose script tells temperature and battery too."""
+    """One mission under load that moves once, on a device whose trace has temperature and battery too."""
     path = program("prometheus", "prometheus")
     spec = copy.deepcopy(GATE)
     spec["objectives"]["energy"] = {"perInference": "900mJ"}

@@ -1,4 +1,4 @@
-"""The main job: placed, served, drifted, placed anew, served again, and no request failed."""
+"""The main scenario: placement, service, drift, a move, service again, and no failed request."""
 
 import re
 import subprocess
@@ -13,13 +13,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 _BASES = {"Measured", "Calibrated", "Modelled", "Datasheet", "Claimed", "Simulated", "Declared"}
 
 
-def test_demo__loses_no_request_and_answers_none_wrongly(demo_report: dict[str, Any]) -> None:
+def test_demo__has_no_failed_and_no_wrong_response(demo_report: dict[str, Any]) -> None:
     requests = demo_report["requests"]
     assert requests["sent"] > 500
     assert (requests["failed"], requests["wrong"]) == (0, 0)
 
 
-def test_demo__moves_because_of_the_drift_and_meets_the_objective_again(demo_report: dict[str, Any]) -> None:
+def test_demo__moves_on_drift_and_meets_the_objective_again(demo_report: dict[str, Any]) -> None:
     first, second = demo_report["placements"]
     assert first["mode"] == "Split"
     assert second["revision"] > first["revision"]
@@ -34,14 +34,14 @@ def test_demo__moves_because_of_the_drift_and_meets_the_objective_again(demo_rep
     assert demo_report["moves"][-1]["toRevision"] == second["revision"]
 
 
-def test_demo__says_how_long_each_phase_took(demo_report: dict[str, Any]) -> None:
+def test_demo__reports_the_duration_of_each_phase(demo_report: dict[str, Any]) -> None:
     phases = ["cluster", "images", "Maleo installed", "devices", "model pushed", "mission placed", "drift proved"]
     assert [demo_report["seconds"][phase] >= 0 for phase in phases] == [True] * len(phases)
     assert sum(demo_report["seconds"].values()) <= demo_report["total_s"]
 
 
-def test_demo__says_what_was_predicted_and_observed_and_on_which_basis(demo_report: dict[str, Any]) -> None:
-    """At the client too: p95 there is what the entry told, and the way to it."""
+def test_demo__reports_predicted_and_observed_figures_with_their_basis(demo_report: dict[str, Any]) -> None:
+    """Figures of the client are reported too."""
     assert demo_report["simulated"][0].startswith("NPUs: ")
     for placement in demo_report["placements"]:
         assert placement["nodes"].split(">") == [part.split()[0] for part in placement["cut"]]
@@ -59,10 +59,10 @@ def test_demo__writes_nothing_while_nothing_changes(demo_report: dict[str, Any])
     assert demo_report["quiet_minute"] == {"seconds": 60.0, "writes": 0, "by_kind": {}}
 
 
-def test_demo__ends_with_its_page_and_five_commands_that_work(
+def test_demo__prints_its_summary_and_five_working_commands(
     demo_report: dict[str, Any], environment: Environment
 ) -> None:
-    """All but the last two are run: those switch a node off and everything."""
+    """The last two are not run: they switch off a node, and remove everything."""
     printed = demo_report["printed"].partition("Maleo demo on")[2]
     page, _, to_try = printed.partition("Try:\n")
     assert [line for line in page.splitlines() if len(line) > 100] == []

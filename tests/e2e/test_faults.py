@@ -1,4 +1,4 @@
-"""Nodes and links that fail, and what Maleo does about it. Named after the failure."""
+"""Failures of nodes and links, and the reaction of Maleo. Tests are named after the failure."""
 
 import asyncio
 import copy
@@ -23,8 +23,8 @@ _WAIT_S = 120
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_learnt_yet(environment: Environment) -> None:
-    """What earlier tests taught of links is known to who leads: another one begins with what is declared."""
+def _reset_measured_links(environment: Environment) -> None:
+    """Restart the operator: it keeps link measurements of earlier tests in memory."""
     environment.kubectl("-n", "maleo-system", "delete", "pods", "-l", "app.kubernetes.io/name=maleo-operator")
     rollout = ["rollout", "status", "deployment/maleo-operator", f"--timeout={_WAIT_S}s"]
     environment.kubectl("-n", "maleo-system", *rollout)
@@ -37,10 +37,10 @@ _FAULTS: dict[str, tuple[Callable[[Cluster, str], None], Callable[[Cluster, str]
 
 
 @pytest.mark.parametrize("lost", _FAULTS)
-async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revision_without_it(
+async def test_lost_partner_node__is_replaced_by_the_fallback_and_then_by_a_new_revision(
     environment: Environment, lost: str
 ) -> None:
-    break_, mend = _FAULTS[lost]
+    inject, repair = _FAULTS[lost]
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     async with mission(environment, f"no-{lost}", GATE) as observer:
         placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
@@ -49,7 +49,7 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
             await made.until(40)
             assert (placed.revision, "chain") in served(made)
             lost_at = time.time()
-            break_(Cluster.current(), "edge-1")
+            inject(Cluster.current(), "edge-1")
             try:
                 degraded = await observer.await_status(
                     lambda s: s.condition("Degraded") == "True", what="Degraded", timeout_s=_WAIT_S, since=lost_at
@@ -62,7 +62,7 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
                 )
                 await made.until(len(made.samples) + 20)
             finally:
-                mend(Cluster.current(), "edge-1")
+                repair(Cluster.current(), "edge-1")
         assert degraded.at <= moved.at
         assert degraded.reason("Degraded").split(":")[0] in ("PartnerLost", "FallbackServing")
         assert moved.mission.status.moves[-1].reason in ("NodeLost", "FallbackDrift")
@@ -73,10 +73,10 @@ async def test_partner_without_power_or_cable__fallback_answers_then_a_new_revis
         assert {sample.revision for sample in made.samples} == {placed.revision, moved.revision}
 
 
-async def test_throttled_partner__is_told_and_gets_less_to_do_once_the_drift_is_proved(
+async def test_throttled_partner__is_reported_and_gets_fewer_blocks_once_drift_is_proved(
     environment: Environment,
 ) -> None:
-    """A scripted life of the simulated unit: from now on it has a tenth of its speed."""
+    """The trace of the simulated unit reduces its speed to a tenth."""
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     spec = copy.deepcopy(GATE) | {"drift": {"coolDown": "5s"}}
     async with mission(environment, "hot", spec) as observer, watching(environment, DEVICES) as devices:
@@ -102,16 +102,16 @@ async def test_throttled_partner__is_told_and_gets_less_to_do_once_the_drift_is_
         assert _blocks_at(environment, "edge-1", "hot", moved.revision) < _blocks_at(
             environment, "edge-1", "hot", placed.revision
         )
-        told = _events(environment, "hot", "LatencyMetFalse")
-        assert {event["type"] for event in told} == {"Warning"}
-        assert told[0]["message"].startswith("LatencyMet is False: ")
+        events = _events(environment, "hot", "LatencyMetFalse")
+        assert {event["type"] for event in events} == {"Warning"}
+        assert events[0]["message"].startswith("LatencyMet is False: ")
         assert faults(made) == []
 
 
 def _events(environment: Environment, name: str, reason: str) -> list[dict[str, Any]]:
-    """What `kubectl get events` has of the mission, for this reason."""
-    chosen = f"involvedObject.kind=Mission,involvedObject.name={name},reason={reason}"
-    found = json.loads(environment.kubectl("get", "events", "--field-selector", chosen, "-o", "json"))["items"]
+    """Return the Events of a mission with a reason, from `kubectl get events`."""
+    selector = f"involvedObject.kind=Mission,involvedObject.name={name},reason={reason}"
+    found = json.loads(environment.kubectl("get", "events", "--field-selector", selector, "-o", "json"))["items"]
     return list(found)
 
 
@@ -121,15 +121,15 @@ def _blocks_at(environment: Environment, node: str, name: str, revision: int) ->
     return sum(span["last"] - span["first"] + 1 for span in spans)
 
 
-async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mission_has_moved(
+async def test_starved_link__is_bridged_by_the_fallback_until_the_mission_has_moved(
     environment: Environment,
 ) -> None:
-    """Transfers are given up, so nothing is late and nobody measures a speed: the fallback's share proves the drift."""
+    """Transfers are aborted, so no latency and no bandwidth is measured: the share of the fallback proves drift."""
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     spec = copy.deepcopy(GATE) | {"modes": ["Local", "Split"], "drift": {"coolDown": "5s"}}
     async with mission(environment, "starved", spec) as observer:
         placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
-        partner = placed.mission.status.nodes.split(">")[1]  # others may follow: this is the one that is called
+        partner = placed.mission.status.nodes.split(">")[1]  # the first partner, which the entry calls
         async with load(environment, placed) as made:
             await made.until(40)
             starved_at = time.time()
@@ -151,13 +151,13 @@ async def test_link_that_carries_next_to_nothing__fallback_answers_until_the_mis
 
 _SITE = "maleo.dev/site"
 _WITHIN_S = 5.0
-"""Seconds from the change of a label until no request may go the forbidden way any more."""
+"""Maximum seconds from the change of a label to the last request on the forbidden path."""
 
 
-async def test_site_label_changed_under_load__nothing_is_sent_to_what_is_another_site_by_now(
+async def test_changed_site_label__stops_requests_to_nodes_that_are_now_in_another_site(
     environment: Environment,
 ) -> None:
-    """The input's node and the partner share a site at first. Then the input's node is labelled back."""
+    """The input node and the partner share a site at first. Then the label of the input node is changed back."""
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     ends = [{"node": "gate-1"}, {"node": "edge-1"}]
     link = {"apiVersion": "maleo.dev/v1alpha1", "kind": "Link", "metadata": {"name": "gate-1-edge-1"}}
@@ -195,7 +195,7 @@ async def test_site_label_changed_under_load__nothing_is_sent_to_what_is_another
         environment.kubectl("delete", "-f", str(path), "--ignore-not-found")
 
 
-async def test_input_node_lost__nothing_is_moved(environment: Environment) -> None:
+async def test_lost_input_node__does_not_move_the_mission(environment: Environment) -> None:
     async with mission(environment, "blind", GATE) as observer:
         placed = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         lost_at = time.time()
@@ -210,7 +210,7 @@ async def test_input_node_lost__nothing_is_moved(environment: Environment) -> No
             assert seen.condition("Ready") == "False"
             assert seen.revision == placed.revision
             made = environment.kubectl("get", "placements", "-l", "maleo.dev/mission=blind", "-o", "name").split()
-            assert len(made) == 1, "nothing is planned for it elsewhere"
+            assert len(made) == 1, "it is not placed elsewhere"
         finally:
             environment.cluster.start_node("gate-1")
         await observer.await_status(is_ready, what="Ready again", timeout_s=_WAIT_S, since=time.time())
@@ -224,5 +224,5 @@ def _is_device_ready(environment: Environment, name: str) -> bool:
 async def _until(reached: Callable[[], bool], *, what: str) -> None:
     deadline = time.monotonic() + _WAIT_S
     while not reached():
-        assert time.monotonic() < deadline, f"{what} did not come"
+        assert time.monotonic() < deadline, f"timeout waiting for {what}"
         await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""What is deleted behind Maleo's back comes back: a test for each kind; a mission that can serve meanwhile does."""
+"""Objects of Maleo that are deleted are recreated: a test for each kind. Missions keep serving where possible."""
 
 import asyncio
 import copy
@@ -22,7 +22,7 @@ _STABLE_S = 5  # kube-proxy applies changes within about a second
 _SPLIT = copy.deepcopy(GATE) | {"modes": ["Split"]}
 
 
-async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(environment: Environment) -> None:
+async def test_deleted_partner_slot__is_recreated_and_no_request_fails(environment: Environment) -> None:
     async with (
         mission(environment, "partner-deleted", _SPLIT) as observer,
         watching(environment, PODS, labels="maleo.dev/mission=partner-deleted,maleo.dev/node=edge-1") as pods,
@@ -41,12 +41,12 @@ async def test_deleted_slot_of_a_partner__comes_back_and_no_request_fails(enviro
                 ),
                 what="another slot on edge-1",
             )
-            await observer.await_status(_is_whole, what="both parts", timeout_s=_WAIT_S, since=deleted_at)
+            await observer.await_status(_is_whole, what="both partitions", timeout_s=_WAIT_S, since=deleted_at)
             await made.until(len(made.samples) + 20)
         assert faults(made) == []
 
 
-async def test_deleted_slot_of_the_entry__comes_back_and_the_mission_answers_again(environment: Environment) -> None:
+async def test_deleted_entry_slot__is_recreated_and_the_mission_serves_again(environment: Environment) -> None:
     async with (
         mission(environment, "entry-deleted", _SPLIT) as observer,
         watching(environment, PODS, labels="maleo.dev/mission=entry-deleted,maleo.dev/entry=true") as pods,
@@ -65,7 +65,7 @@ async def test_deleted_slot_of_the_entry__comes_back_and_the_mission_answers_aga
         assert faults(made) == []
 
 
-async def test_deleted_service__comes_back_and_its_address_is_told(environment: Environment) -> None:
+async def test_deleted_service__is_recreated_and_its_address_is_published(environment: Environment) -> None:
     async with (
         mission(environment, "service-deleted", _SPLIT) as observer,
         watching(environment, SERVICES, labels="maleo.dev/mission=service-deleted") as services,
@@ -77,16 +77,16 @@ async def test_deleted_service__comes_back_and_its_address_is_told(environment: 
             lambda found: len(found) == 1 and _is_new(found[0], before), what="another Service"
         )
         address = f"{after['spec']['clusterIP']}:{after['spec']['ports'][0]['port']}"
-        told = await observer.await_status(
+        published = await observer.await_status(
             lambda s: s.mission.status.address == address and is_ready(s), what="its address", timeout_s=_WAIT_S
         )
-        await _until_answering(told)
-        async with load(environment, told) as made:
+        await _until_answering(published)
+        async with load(environment, published) as made:
             await made.until(20)
         assert faults(made) == []
 
 
-async def test_deleted_placement__is_written_anew_and_no_request_fails(environment: Environment) -> None:
+async def test_deleted_placement__is_recreated_and_no_request_fails(environment: Environment) -> None:
     async with (
         mission(environment, "placement-deleted", _SPLIT) as observer,
         watching(environment, PLACEMENTS, labels="maleo.dev/mission=placement-deleted") as placements,
@@ -107,22 +107,22 @@ async def test_deleted_placement__is_written_anew_and_no_request_fails(environme
 
 
 @pytest.mark.parametrize("change", ["maleo.dev/npu-product-", "maleo.dev/npu-product=something-else"])
-async def test_changed_label_of_a_node__is_corrected(environment: Environment, change: str) -> None:
+async def test_changed_node_label__is_restored(environment: Environment, change: str) -> None:
     label = "maleo.dev/npu-product"
     async with watching(environment, NODES) as nodes:
         before = nodes.objects["cloud-1"]["metadata"]["labels"][label]
         seen: list[str] = []
 
-        def is_corrected(found: list[Object]) -> bool:
+        def is_restored(found: list[Object]) -> bool:
             value = next(n for n in found if n["metadata"]["name"] == "cloud-1")["metadata"]["labels"].get(label, "")
             seen.append(value)
             return value == before and any(other != before for other in seen)
 
         environment.kubectl("label", "node", "cloud-1", change, "--overwrite")
-        await nodes.until(is_corrected, what=f"label {label}={before}")
+        await nodes.until(is_restored, what=f"label {label}={before}")
 
 
-async def test_deleted_device__comes_back_with_its_inventory(environment: Environment) -> None:
+async def test_deleted_device__is_recreated_with_its_inventory(environment: Environment) -> None:
     async with watching(environment, DEVICES) as devices:
         before = devices.objects["cloud-1"]
         environment.kubectl("delete", "device", "cloud-1")
@@ -134,22 +134,22 @@ async def test_deleted_device__comes_back_with_its_inventory(environment: Enviro
             ),
             what="another Device of cloud-1",
         )
-        # What people declared went with it: they apply it again.
+        # The declarations of users were deleted with it: apply them again.
         environment.kubectl("apply", "-f", str(ROOT / "examples/demo/devices.yaml"))
         await devices.until(
             lambda found: any(
                 _units(device) == _units(before) for device in found if device["metadata"]["name"] == "cloud-1"
             ),
-            what="the units that it had",
+            what="its former units",
         )
 
 
 async def _until_answering(seen: StatusSnapshot) -> None:
     """Poll the model's readiness at the mission's address until it has been ready for `_STABLE_S` without a break.
 
-    The mission's own condition lags behind a lost entry, and kube-proxy, which tells nobody when it is done, behind a
-    Service: the rules of the deleted one may still answer, before the same address is unreachable for a moment. Each
-    request has a connection of its own: one that was made before the nodes know the address never gets through.
+    The condition of the mission lags behind a lost entry, and kube-proxy, which sends no event when it is done, lags
+    behind a Service: rules of the deleted one may still answer before the same address is briefly unreachable. Each
+    request has its own connection: one that was opened before the nodes know the address never gets through.
     """
     url = f"http://{seen.mission.status.address}/v2/models/{seen.mission.spec.model.name}/ready"
     since = None
@@ -168,7 +168,7 @@ def _is_new(item: Object, before: Object) -> bool:
 
 
 def _is_whole(seen: StatusSnapshot) -> bool:
-    """Both parts answer."""
+    """Return whether both partitions serve."""
     return is_ready(seen) and seen.reason("Degraded").split(":")[0] not in (
         "PartnerLost",
         "FallbackServing",

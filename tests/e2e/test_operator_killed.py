@@ -1,4 +1,4 @@
-"""SIGKILL of every replica of the operator in the middle of a move: before and after the commit."""
+"""SIGKILL of all replicas of the operator during a move: before and after the commit."""
 
 import copy
 import time
@@ -25,18 +25,18 @@ def _spec(mode: str, variant: str) -> dict[str, object]:
 
 
 class Killer:
-    """Kills as soon as the API server shows the moment, and once."""
+    """Kill the operator once, as soon as an object shows the given moment of the move."""
 
     def __init__(self, mission: str, moment: str) -> None:
         self.mission = mission
         self.kind = {"decided": PLACEMENTS, "committed": MISSIONS}[moment]
         self.killed: list[int] = []
 
-    def note(self, item: Object) -> None:
-        if not self.killed and self._is_time(item):
+    def observe(self, item: Object) -> None:
+        if not self.killed and self._is_reached(item):
             self.killed = processes.kill(_OPERATOR)
 
-    def _is_time(self, item: Object) -> bool:
+    def _is_reached(self, item: Object) -> bool:
         if self.kind is PLACEMENTS:
             return bool(item["spec"]["mission"] == self.mission and item["spec"]["mode"] == "Split")
         active = item.get("status", {}).get("active") or {}
@@ -44,30 +44,33 @@ class Killer:
 
 
 @pytest.fixture(autouse=True)
-def _start_afresh(environment: Environment) -> Iterator[None]:
-    """A kubelet waits longer with each restart of the same container: the next test gets other pods."""
+def _replace_operator_pods(environment: Environment) -> Iterator[None]:
+    """Delete the pods of the operator afterwards: a kubelet backs off with each restart of the same container."""
     yield
-    its_pods = ["-n", "maleo-system", "pods", "-l", "app.kubernetes.io/name=maleo-operator"]
-    environment.kubectl("delete", *its_pods, "--wait=false")
+    operator_pods = ["-n", "maleo-system", "pods", "-l", "app.kubernetes.io/name=maleo-operator"]
+    environment.kubectl("delete", *operator_pods, "--wait=false")
 
 
 @pytest.mark.parametrize("moment", ["decided", "committed"])
-async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves_and_nothing_is_booked_twice(
+async def test_operator_killed_during_a_move__keeps_one_revision_serving_and_reserves_no_unit_twice(
     environment: Environment, moment: str
 ) -> None:
-    """From one variant here to another one in two parts there: an answer of a mixture would be a wrong one."""
+    """The move changes the variant and splits it: a response of a mix of both revisions would be wrong."""
     name = f"killed-when-{moment}"
     killer = Killer(name, moment)
     async with mission(environment, name, _spec("Local", "fp32")) as observer:
         first = await observer.await_status(is_ready, what="Ready", timeout_s=_WAIT_S)
         assert first.revision == 1
-        async with load(environment, first) as made, watching(environment, killer.kind, on_change=killer.note) as seen:
+        async with (
+            load(environment, first) as made,
+            watching(environment, killer.kind, on_change=killer.observe) as seen,
+        ):
             await made.until(20)
             apply(environment, name, _spec("Split", "int8"))
             await seen.until(lambda _: bool(killer.killed), what=moment)
             killed_at = time.time()
             assert len(killer.killed) == 2
-            if moment == "decided":  # its slots are not even made: the new revision cannot be serving yet
+            if moment == "decided":  # its slots do not exist yet, so the new revision cannot serve
                 assert observer.history[-1].revision == 1
             second = await observer.await_status(
                 lambda s: s.revision == 2 and is_ready(s), what="revision 2", timeout_s=_WAIT_S, since=killed_at
@@ -77,18 +80,16 @@ async def test_operator_killed_in_the_middle_of_a_move__old_or_new_serves_and_no
         assert faults(made) == []
         served = [(s.revision, s.variant) for s in sorted(made.samples, key=lambda s: s.sent_at)]
         assert set(served) == {(1, "fp32"), (2, "int8")}
-        assert all(one <= other for one, other in pairwise(served)), (
-            "once the new revision serves the old one never does"
-        )
+        assert all(one <= other for one, other in pairwise(served)), "the old revision does not serve after the new one"
         assert [(m.from_revision, m.to_revision) for m in second.mission.status.moves] == [(1, 2)]
 
 
 async def _await_end_of_the_move(environment: Environment, name: str) -> None:
-    """Two revisions, the old one let go; one slot for each unit, and no other."""
-    mine = f"maleo.dev/mission={name}"
+    """Wait until the old of two revisions is superseded; check that there is one slot for each unit, and no other."""
+    selector = f"maleo.dev/mission={name}"
     async with (
-        watching(environment, PLACEMENTS, labels=mine) as placements,
-        watching(environment, PODS, labels=mine) as pods,
+        watching(environment, PLACEMENTS, labels=selector) as placements,
+        watching(environment, PODS, labels=selector) as pods,
     ):
         found = await placements.until(
             lambda ps: any(p["spec"]["revision"] == 1 and is_condition(p, "Superseded", "True") for p in ps),

@@ -1,4 +1,4 @@
-"""What users see and type: columns that fit their terminal, and a tutorial that works as it stands."""
+"""Output and commands of users: columns that fit a terminal, and a tutorial that works."""
 
 import os
 import re
@@ -26,8 +26,8 @@ async def test_kubectl_get__fits_a_terminal_of_100_columns(environment: Environm
     assert any(line.startswith("gate-inspection ") and "True" in line for line in lines)
 
 
-def test_tutorial__works_as_it_stands(environment: Environment) -> None:
-    """Its commands, one after the other in one shell, as a reader types them."""
+def test_tutorial__works_unchanged(environment: Environment) -> None:
+    """Run its commands in order in one shell, as a reader does."""
     script = "\n".join(_COMMANDS.findall((ROOT / "docs/tutorial.md").read_text(encoding="utf-8")))
     settings = {
         **os.environ,
@@ -41,5 +41,5 @@ def test_tutorial__works_as_it_stands(environment: Environment) -> None:
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     assert '"variant":"exact"' in done.stdout.replace(" ", "")
     assert re.search(r"suggested change: objectives\.accuracy\.atLeast: 9[0-6](\.\d+)?%", done.stdout), (
-        "what the best one has"
+        "the accuracy of the best variant"
     )

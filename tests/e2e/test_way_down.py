@@ -1,5 +1,5 @@
-"""What is left of a devcluster: nothing, whether it was stopped or crashed on its way up. The last module: it ends the
-cluster of the others.
+"""Cleanup of a devcluster, after a stop and after a crash at its start. The last module: it removes the cluster of the
+others.
 """
 
 import json
@@ -26,13 +26,13 @@ _WAIT_S = 120
 
 @pytest.fixture
 def settings(environment: Environment) -> Iterator[dict[str, str]]:
-    """What the cluster changed of this machine, as it was before; to be so again afterwards."""
+    """Yield the system settings from before the cluster; check that they are restored afterwards."""
     record = json.loads((_STATE / "state.json").read_text(encoding="utf-8"))
     yield record["settings"]
     assert {name: _setting(name) for name in record["settings"]} == record["settings"]
 
 
-def test_demo_down__leaves_nothing(environment: Environment, settings: dict[str, str]) -> None:
+def test_demo_down__removes_everything(environment: Environment, settings: dict[str, str]) -> None:
     cluster = Cluster.current()
     record = json.loads((_STATE / "state.json").read_text(encoding="utf-8"))
     assert settings
@@ -42,27 +42,27 @@ def test_demo_down__leaves_nothing(environment: Environment, settings: dict[str,
         command, cwd=ROOT, env=_variables(), capture_output=True, text=True, timeout=_WAIT_S, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert _left(cluster) == []
+    assert _remains(cluster) == []
     assert [folder for folder in record["mount_points"] if Path(folder).exists()] == []
     assert not environment.kubeconfig.exists()
     again = subprocess.run(
         command, cwd=ROOT, env=_variables(), capture_output=True, text=True, timeout=_WAIT_S, check=False
     )
-    assert again.returncode == 0, "what is not there needs no removal"
+    assert again.returncode == 0, "a second removal succeeds"
 
 
-def test_up_that_is_killed_half_way__is_cleaned_by_the_next_one(demo_report: object) -> None:
-    began = subprocess.Popen(_UP, cwd=ROOT, env=_variables(), stdout=subprocess.DEVNULL, start_new_session=True)
+def test_interrupted_start__is_cleaned_up_by_the_next_one(demo_report: object) -> None:
+    interrupted = subprocess.Popen(_UP, cwd=ROOT, env=_variables(), stdout=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + _WAIT_S
     while "node-edge-1" not in _processes():
-        assert began.poll() is None, "it was to be killed before it ends"
+        assert interrupted.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    began.send_signal(signal.SIGKILL)
-    began.wait()
+    interrupted.send_signal(signal.SIGKILL)
+    interrupted.wait()
     orphans = _processes()
     assert {"etcd", "kube-apiserver", "node-drone-1"} <= set(orphans)
-    _forget("node-drone-1")  # as if it had been killed a moment sooner: started, and not noted yet
+    _forget("node-drone-1")  # as if killed earlier: the process was started, but not recorded yet
     done = subprocess.run(_UP, cwd=ROOT, env=_variables(), capture_output=True, text=True, timeout=_WAIT_S, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "4 nodes Ready" in done.stdout
@@ -72,7 +72,7 @@ def test_up_that_is_killed_half_way__is_cleaned_by_the_next_one(demo_report: obj
         [*_UP[:-1], "down"], cwd=ROOT, env=_variables(), capture_output=True, timeout=_WAIT_S, check=False
     )
     assert down.returncode == 0
-    assert _left(cluster) == []
+    assert _remains(cluster) == []
 
 
 def _variables() -> dict[str, str]:
@@ -94,8 +94,8 @@ def _forget(name: str) -> None:
     path.write_text(json.dumps(record), encoding="utf-8")
 
 
-def _left(cluster: Cluster) -> list[str]:
-    """Processes, networks, mounts, limits and files of the cluster that are still there."""
+def _remains(cluster: Cluster) -> list[str]:
+    """Return remaining processes, networks, mounts, cgroups and files of the cluster."""
     names = [node.name for node in cluster.nodes]
     found = [f.name for f in Path("/proc").glob("[0-9]*") if str(_STATE).encode() in _command_line(f)]
     found += [line for line in _run("ip", "netns").splitlines() if line.split()[0] in names]

@@ -1,6 +1,6 @@
-"""`make demo` on a real kind: from a clean copy, as an ordinary user, with one node more than the fleet has.
+"""`make demo` on a real kind: from a clean copy, as an unprivileged user, with one node more than the fleet.
 
-The tests stand in the order in which a user does these things; the last one removes everything.
+The tests are in the order in which a user does these steps; the last one removes everything.
 """
 
 import json
@@ -22,19 +22,19 @@ _KUBECTL = "kubectl --kubeconfig build/kubeconfig"
 
 @pytest.fixture(scope="session")
 def before() -> str:
-    """What stands in the engine and in the user's home without the demo."""
+    """Return the state of the engine and of the user's home before the demo."""
     kindlab.prepare()
-    return _left()
+    return _state()
 
 
-def _left() -> str:
+def _state() -> str:
     engine = "docker ps --all --format '{{.Names}}'; docker volume ls --quiet; docker image ls --quiet 'maleo/[^l]*'"
     return ask(f"{engine}; cat $KUBECONFIG; ls $HOME/.kube/config 2>/dev/null || true")
 
 
 @pytest.fixture(scope="session")
 def printed(before: str) -> str:
-    """What `make demo` printed; it must succeed."""
+    """Return the output of `make demo`, which must succeed."""
     text = ask("make demo PROVIDER=kind")
     sys.stdout.write(text)
     return text
@@ -46,7 +46,7 @@ def report(printed: str) -> dict[str, Any]:
     return found
 
 
-def test_demo__loses_no_request_answers_none_wrongly_and_moves(report: dict[str, Any]) -> None:
+def test_demo__has_no_failed_and_no_wrong_response_and_moves(report: dict[str, Any]) -> None:
     requests = report["requests"]
     assert requests["sent"] > 500
     assert (requests["failed"], requests["wrong"]) == (0, 0), report["failures"]
@@ -56,24 +56,24 @@ def test_demo__loses_no_request_answers_none_wrongly_and_moves(report: dict[str,
     assert report["moves"][-1]["reason"] == "LatencyDrift"
 
 
-def test_demo__counts_the_operators_writes_in_a_quiet_minute(report: dict[str, Any]) -> None:
+def test_demo__counts_no_operator_writes_in_a_quiet_minute(report: dict[str, Any]) -> None:
     assert report["quiet_minute"] == {"seconds": 60.0, "writes": 0, "by_kind": {}}
 
 
-def test_demo__runs_as_an_ordinary_user_and_leaves_the_users_kubeconfig_alone(printed: str) -> None:
+def test_demo__runs_without_root_and_does_not_change_the_users_kubeconfig(printed: str) -> None:
     assert ask("id --user").strip() != "0"
     assert ask("ip route show 10.96.0.0/16") == "", "no route to Services was set"
     assert ask("cat $KUBECONFIG; ls $HOME/.kube/config 2>/dev/null || true") == kindlab.MINE
     assert ask("kubectl config current-context").strip() == "production"
 
 
-def test_extra_node__is_there_and_not_part_of_the_fleet(report: dict[str, Any]) -> None:
+def test_extra_node__exists_and_is_not_used_by_placements(report: dict[str, Any]) -> None:
     assert "node/maleo-worker5" in ask(f"{_KUBECTL} get nodes --output name").split()
     assert "maleo-worker5" not in str(report["placements"])
 
 
-def test_commands_that_it_ends_with__work(printed: str) -> None:
-    """All but the last two: those switch a node off and everything."""
+def test_printed_commands__work(printed: str) -> None:
+    """The last two are not run: they switch off a node, and remove everything."""
     lines = [line.strip() for line in printed.partition("Try:\n")[2].splitlines() if line.strip()]
     exports = [line for line in lines if line.startswith("export ")]
     commands = [line for line in lines if line not in exports]
@@ -82,15 +82,15 @@ def test_commands_that_it_ends_with__work(printed: str) -> None:
         ask("\n".join([*exports, command]))
 
 
-def test_tutorial__works_as_it_stands(printed: str) -> None:
+def test_tutorial__works_unchanged(printed: str) -> None:
     exports = re.findall(r"^\s*(export .*)$", printed, re.MULTILINE)
     script = _COMMANDS.findall((ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
-    said = ask("\n".join([*exports, *script]))
-    assert '"variant":"exact"' in said.replace(" ", "")
+    output = ask("\n".join([*exports, *script]))
+    assert '"variant":"exact"' in output.replace(" ", "")
 
 
-def test_node_that_lost_power__is_missed_soon_and_has_its_link_speed_when_it_returns(printed: str) -> None:
-    """Kubernetes' own setting is 50 s; the node's traffic control went with its power."""
+def test_node_without_power__is_detected_within_40_s_and_regains_its_link_speed(printed: str) -> None:
+    """The default of Kubernetes is 50 s; the traffic control of the node is lost with its power."""
     shaped = "docker exec maleo-worker3 tc class show dev eth0"
     ask("make demo-link SPEED=20Mbit/s")
     assert "rate 20Mbit" in ask(shaped)
@@ -100,7 +100,7 @@ def test_node_that_lost_power__is_missed_soon_and_has_its_link_speed_when_it_ret
     assert "rate 20Mbit" in ask(shaped)
 
 
-def test_demo_down__leaves_nothing(printed: str, before: str) -> None:
+def test_demo_down__removes_everything(printed: str, before: str) -> None:
     ask("make demo-down")
-    assert _left() == before
+    assert _state() == before
     assert ask("ls build").split() == ask("ls build | grep -v -e '^kubeconfig$' -e '^demo.json$'").split()

@@ -37,9 +37,9 @@ def run(script: str, *, folder: str = _FOLDER, stdin: bytes = b"") -> "subproces
 def ask(script: str, *, folder: str = _FOLDER, stdin: bytes = b"") -> str:
     """Return what the script printed; it must succeed."""
     done = run(script, folder=folder, stdin=stdin)
-    said = done.stdout.decode()
-    assert done.returncode == 0, f"{script}\n{said[-3000:]}\n{done.stderr.decode()[-3000:]}"
-    return said
+    output = done.stdout.decode()
+    assert done.returncode == 0, f"{script}\n{output[-3000:]}\n{done.stderr.decode()[-3000:]}"
+    return output
 
 
 def prepare() -> None:

@@ -19,7 +19,7 @@ class Watch:
     def __init__(self, on_change: Callable[[Object], None] | None = None) -> None:
         self.objects: dict[str, Object] = {}
         self._on_change = on_change
-        self._heard = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def note(self, key: str, _old: Object | None, new: Object | None) -> None:
         if new is None:
@@ -28,15 +28,15 @@ class Watch:
             self.objects[key] = new
             if self._on_change is not None:
                 self._on_change(new)
-        self._heard.set()
+        self._changed.set()
 
     async def until(self, reached: Callable[[list[Object]], bool], *, what: str) -> list[Object]:
         """Return the objects once `reached` holds for them; fail after a timeout. what: description for the message."""
         try:
             async with asyncio.timeout(_WAIT_S):
                 while not reached(list(self.objects.values())):
-                    self._heard.clear()
-                    await self._heard.wait()
+                    self._changed.clear()
+                    await self._changed.wait()
         except TimeoutError:
             names = [(o["metadata"]["name"], o.get("status")) for o in self.objects.values()]
             raise AssertionError(f"{what} did not come within {_WAIT_S} s; there are {names}") from None

@@ -110,10 +110,8 @@ def test_page__fits_a_terminal_of_100_columns_and_is_one_page() -> None:
 
 
 def test_page__states_what_is_simulated_and_when_the_first_answer_came() -> None:
-    page = _report(first_answer_s=34.7).page()
-    assert page.startswith(
-        "Maleo demo on an existing cluster of 4 devices, total time 201 s, first answer after 35 s.\n"
-    )
+    page = _report(cluster="4 process nodes", first_answer_s=34.7).page()
+    assert page.startswith("Maleo demo on 4 process nodes, total time 201 s, first answer after 35 s.\n")
     assert "Simulated      NPUs: paced.\n               Nodes: processes.\n" in page
     assert _report().page().startswith("Maleo demo on an existing cluster of 4 devices, total time 201 s.\n")
 
