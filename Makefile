@@ -17,7 +17,7 @@ DEMO = PYTHONPATH=demo $(BIN)/python -m maleo_demo.main
 # Tests start hundreds of Python processes: cached bytecode halves the start-up time of each.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster wheel e2e kind crds references docs clean
+.PHONY: help demo demo-down demo-link demo-kill demo-start test lint format unit cluster wheel e2e processes kind crds references docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -61,13 +61,27 @@ wheel: $(STAMP)  ## build the wheel and test it as installed
 	@echo "== the wheel as installed"
 	@tools/wheel.sh $(BIN) build/wheel
 
-e2e: $(STAMP)  ## tests on real nodes: the demo, then faults
+e2e: $(STAMP)  ## tests on real nodes: the demo, then faults; process nodes where real ones cannot run
 	@echo "== tests on real nodes"
 	@$(BIN)/maleo cluster up; code=$$?; \
 	if [ $$code = 0 ]; then \
 	  $(BIN)/maleo cluster build && $(BIN)/pytest -q tests/e2e; \
 	elif [ $$code = 3 ] && [ -z "$$MALEO_COMPLETE" ]; then \
-	  echo "   SKIPPED: this machine cannot run nodes (see above)"; \
+	  echo "   SKIPPED: this machine cannot run real nodes (see above); process nodes take their place"; \
+	  $(MAKE) --no-print-directory processes; \
+	else \
+	  exit $$code; \
+	fi
+
+processes: $(STAMP)  ## tests on process nodes, by root as a user without any rights in a copy of this checkout
+	@echo "== tests on process nodes"
+	@$(BIN)/maleo cluster binaries --processes; code=$$?; \
+	if [ $$code = 0 ] && [ "$$(id -u)" = 0 ]; then \
+	  $(BIN)/python tools/as_user.py make --no-print-directory processes; \
+	elif [ $$code = 0 ]; then \
+	  MALEO_PROVIDER=processes $(BIN)/pytest -q -rs tests/e2e; \
+	elif [ $$code = 3 ] && [ -z "$$MALEO_COMPLETE" ]; then \
+	  echo "   SKIPPED: this machine has no Kubernetes binaries (see above)"; \
 	else \
 	  exit $$code; \
 	fi

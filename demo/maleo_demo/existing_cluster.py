@@ -43,7 +43,7 @@ class ExistingCluster:
         missing = [f"{name}=..." for name, value in required.items() if not value]
         if missing:
             raise InvalidSetting(
-                f"an existing cluster also requires {' '.join(missing)}: see docs/concepts/devcluster.md"
+                f"an existing cluster also requires {' '.join(missing)}: see docs/concepts/clusters.md"
             )
         _format_command(self.link_command, one="a", other="b", bandwidth="c")
         nodes = find_nodes(self.kubectl, self.kubeconfig)

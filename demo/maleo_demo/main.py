@@ -190,7 +190,7 @@ def _parse() -> argparse.Namespace:
     down = verbs.add_parser("down", help="remove everything that the demo created")
     for verb in (run, down):
         verb.add_argument("--provider", choices=NAMES, help="default: the first that this machine supports")
-        own = verb.add_argument_group("existing cluster (docs/concepts/devcluster.md)")
+        own = verb.add_argument_group("existing cluster (docs/concepts/clusters.md)")
         own.add_argument("--kubeconfig", type=Path, help="kubeconfig of the cluster")
         own.add_argument("--images", default="", help="pushed images, for example registry.example/maleo/{}:1")
         own.add_argument("--registry", default="", help="host:port of the registry from which nodes pull models")

@@ -1,4 +1,8 @@
-"""The demo, run once as users run it, and its cluster, on which the other tests run."""
+"""The demo, run once as users run it, and its cluster, on which the other tests run.
+
+MALEO_PROVIDER selects the cluster: `devcluster`, the default, or `processes`, which needs no root. Tests that need
+another cluster than the selected one are skipped with the reason.
+"""
 
 import json
 import os
@@ -9,9 +13,10 @@ from typing import Any, NoReturn
 
 import pytest
 
-from maleo_demo.devcluster import Devcluster
 from maleo_demo.environment import Environment
-from maleo_demo.provider import tear_down
+from maleo_demo.provider import current, tear_down
+from maleo_devcluster import host
+from support.e2e.nodes import PROVIDER
 from support.paths import ROOT
 
 _DEMO_S = 900
@@ -28,9 +33,9 @@ def demo_report(leave_out: Callable[[str], NoReturn]) -> Iterator[dict[str, Any]
     if keep and printed.exists():
         yield json.loads(report.read_text()) | {"printed": printed.read_text()}
         return
-    if sys.platform != "linux" or os.geteuid() != 0:
-        leave_out("nodes need Linux and root: tests on real nodes are left out")
-    command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes", "--provider", "devcluster"]
+    if PROVIDER == "devcluster" and (obstacle := host.find_obstacle()):
+        leave_out(f"{obstacle}: tests on real nodes are left out; MALEO_PROVIDER=processes runs them on process nodes")
+    command = [sys.executable, "-m", "maleo_demo.main", "run", "--yes", "--provider", PROVIDER]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "demo")}
     try:
         done = subprocess.run(
@@ -41,13 +46,13 @@ def demo_report(leave_out: Callable[[str], NoReturn]) -> Iterator[dict[str, Any]
         yield json.loads(report.read_text()) | {"printed": done.stdout}
     finally:
         if not keep:
-            tear_down("devcluster")
+            tear_down(PROVIDER)
 
 
 @pytest.fixture(scope="session")
 def environment(demo_report: dict[str, Any]) -> Environment:
     """Return the cluster of the demo after the demo, with links at full speed."""
-    cluster = Devcluster.current()
+    cluster = current()
     cluster.unshape()
     models = {variant: ROOT / f"build/models/squeezenet-{variant}.onnx" for variant in ("fp32", "int8")}
     return Environment(cluster, models)

@@ -11,6 +11,7 @@ import pytest
 from maleo_demo.environment import Environment
 from support import prometheus
 from support.e2e.missions import GATE, apply, is_ready, load, mission
+from support.e2e.nodes import find_route
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
@@ -48,7 +49,8 @@ def _jobs(environment: Environment) -> list[dict[str, object]]:
         found = environment.kubectl(
             "-n", "maleo-system", "get", "pods", "-l", f"app.kubernetes.io/name={name}", "-o", query
         )
-        return [line.split() for line in found.splitlines()]
+        rows = (line.split() for line in found.splitlines())
+        return [[find_route(environment, address), node] for address, node in rows]
 
     operators = [f"{address}:8082" for address, _ in pods("maleo-operator")]
     agents = [{"targets": [f"{address}:9808"], "labels": {"node": node}} for address, node in pods("maleo-agent")]

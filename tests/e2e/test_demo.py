@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from maleo_demo.environment import Environment
+from support.e2e.nodes import PROVIDER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1200)]
 
@@ -72,7 +73,8 @@ def test_demo__prints_its_summary_and_five_working_commands(
     exports = [line for line in lines if line.startswith("export ")]
     commands = [line for line in lines if line not in exports]
     assert len(commands) == 5
-    assert commands[-2:] == [".venv/bin/maleo cluster kill-node edge-1", "make demo-down"]
+    kill = {"devcluster": ".venv/bin/maleo cluster kill-node edge-1", "processes": "make demo-kill NODE=edge-1"}
+    assert commands[-2:] == [kill[PROVIDER], "make demo-down"]
     for command in commands[:3]:
         script = "\n".join([*exports, command])
         done = subprocess.run(["bash", "-ec", script], capture_output=True, text=True, timeout=60, check=False)

@@ -12,9 +12,9 @@ import pytest
 
 from maleo_api.manifests import dump
 from maleo_demo.environment import Environment
-from maleo_devcluster.cluster import Cluster
 from maleo_kube.resources import DEVICES
 from support.e2e.missions import GATE, faults, is_ready, load, mission, served
+from support.e2e.nodes import find_cluster
 from support.e2e.watch import is_condition, watching
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -30,16 +30,15 @@ def _reset_measured_links(environment: Environment) -> None:
     environment.kubectl("-n", "maleo-system", *rollout)
 
 
-_FAULTS: dict[str, tuple[Callable[[Cluster, str], None], Callable[[Cluster, str], None]]] = {
-    "power": (Cluster.kill_node, Cluster.start_node),
-    "cable": (Cluster.cut_node, Cluster.heal_node),
-}
+_FAULTS = {"power": ("kill_node", "start_node"), "cable": ("cut_node", "heal_node")}
+"""Fault -> methods of the cluster that inject and repair it."""
 
 
 @pytest.mark.parametrize("lost", _FAULTS)
 async def test_lost_partner_node__is_replaced_by_the_fallback_and_then_by_a_new_revision(
     environment: Environment, lost: str
 ) -> None:
+    cluster = find_cluster(environment)
     inject, repair = _FAULTS[lost]
     await _until(lambda: _is_device_ready(environment, "edge-1"), what="edge-1")
     async with mission(environment, f"no-{lost}", GATE) as observer:
@@ -49,7 +48,7 @@ async def test_lost_partner_node__is_replaced_by_the_fallback_and_then_by_a_new_
             await made.until(40)
             assert (placed.revision, "chain") in served(made)
             lost_at = time.time()
-            inject(Cluster.current(), "edge-1")
+            getattr(cluster, inject)("edge-1")
             try:
                 degraded = await observer.await_status(
                     lambda s: s.condition("Degraded") == "True", what="Degraded", timeout_s=_WAIT_S, since=lost_at
@@ -62,7 +61,7 @@ async def test_lost_partner_node__is_replaced_by_the_fallback_and_then_by_a_new_
                 )
                 await made.until(len(made.samples) + 20)
             finally:
-                repair(Cluster.current(), "edge-1")
+                getattr(cluster, repair)("edge-1")
         assert degraded.at <= moved.at
         assert degraded.reason("Degraded").split(":")[0] in ("PartnerLost", "FallbackServing")
         assert moved.mission.status.moves[-1].reason in ("NodeLost", "FallbackDrift")

@@ -14,6 +14,7 @@ from maleo_cli.model import zoo
 from maleo_demo.environment import Environment
 from maleo_demo.load import LoadGenerator, prepare_cases
 from support.e2e.missions import GATE, faults, is_ready, load, mission
+from support.e2e.nodes import find_route
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -85,6 +86,6 @@ def _measured(environment: Environment) -> dict[str, float]:
     selector = ["-l", "app.kubernetes.io/name=maleo-operator", "-o", query]
     texts = []
     for address in environment.kubectl("-n", "maleo-system", "get", "pods", *selector).split():
-        with urlopen(f"http://{address}:8082/metrics", timeout=10) as response:
+        with urlopen(f"http://{find_route(environment, address)}:8082/metrics", timeout=10) as response:
             texts.append(response.read().decode())
     return {target: float(value) for text in texts for target, value in _FIGURE.findall(text)}

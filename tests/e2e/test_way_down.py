@@ -15,9 +15,14 @@ import pytest
 
 from maleo_demo.environment import Environment
 from maleo_devcluster.cluster import Cluster, Folders
+from support.e2e.nodes import PROVIDER
 from support.paths import ROOT
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(PROVIDER != "devcluster", reason="networks, mounts and settings are those of a devcluster"),
+]
 
 _STATE = Folders.default().state
 _UP = [sys.executable, "-m", "maleo_cli.main", "cluster", "up"]

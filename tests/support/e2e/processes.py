@@ -1,4 +1,4 @@
-"""Processes of Maleo's programs: the nodes of the devcluster share the kernel of this machine."""
+"""Processes of Maleo's programs: the nodes share the kernel of this machine."""
 
 import os
 import signal
@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def find(module: str) -> list[int]:
-    """Return the ids of the processes that run `python3 -m module`, in any pod."""
-    return [int(f.name) for f in Path("/proc").glob("[0-9]*") if _arguments(f)[1:3] == [b"-m", module.encode()]]
+    """Return the ids of the processes that run the module, in any pod: `python3 -m [LAUNCHER] MODULE`."""
+    return [int(f.name) for f in Path("/proc").glob("[0-9]*") if module.encode() in _arguments(f)[2:4]]
 
 
 def kill(module: str) -> list[int]:
