@@ -149,12 +149,13 @@ def _jump(code: int, value: int, if_true: int, if_false: int) -> bytes:
 
 
 def find_processes() -> dict[int, str]:
-    """Return id -> name of the processes of the user."""
+    """Return id -> command of the processes of the user."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            if folder.stat().st_uid == USER:
-                found[int(folder.name)] = (folder / "comm").read_text().strip()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if folder.stat().st_uid == USER and command:  # empty: it has ended, and its parent has yet to notice
+                found[int(folder.name)] = command
         except OSError:
             continue  # it has ended
     return found

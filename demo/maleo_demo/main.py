@@ -165,6 +165,8 @@ def _run_demo(choice: Choice, existing: ExistingCluster | None, *, yes: bool, sl
     print("Maleo demo: a fleet of four nodes, one mission, one slow link")
     steps, start = Steps(), time.monotonic()
     steps.say(choice.reason)
+    if choice.more_real:
+        steps.say(f"more real: {choice.more_real}")
     if slow_steps := describe_slow_steps(choice.name):
         steps.say(slow_steps)
     environment = Environment.bring_up(steps, choice.name, yes=yes, slow_link=slow_link, existing=existing)

@@ -108,10 +108,11 @@ class Provider(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Cluster of the demo: `existing` or one of NAMES, and why."""
+    """Cluster of the demo: `existing` or one of NAMES, why, and what would be more real; empty if nothing would."""
 
     name: str
     reason: str
+    more_real: str = ""
 
 
 def choose(name: str | None, *, kubeconfig: Path | None) -> Choice:
@@ -135,15 +136,14 @@ def _find_supported() -> Choice:
     """Return the first provider that this machine supports. The reason says what would be more real."""
     no_kind = find_obstacle()
     if not no_kind:
-        return Choice("kind", "kind: a Docker daemon answers. More real: your own cluster (make demo KUBECONFIG=path)")
+        return Choice("kind", "kind: a Docker daemon answers", "your own cluster: make demo KUBECONFIG=path")
     no_devcluster = host.find_obstacle()
     if not no_devcluster:
-        reason = f"the devcluster, with real nodes and without Docker: kind is not available ({no_kind})"
-        return Choice("devcluster", reason)
+        return Choice("devcluster", f"devcluster: no kind ({no_kind})", "your own cluster: make demo KUBECONFIG=path")
     return Choice(
         "processes",
-        f"process nodes, which need neither root nor Docker: kind is not available ({no_kind}), nor is the devcluster "
-        f"({no_devcluster}). More real, with containers: start Docker and install kind, or `sudo make demo`",
+        f"process nodes: no kind ({no_kind}), no devcluster ({no_devcluster})",
+        "nodes with containers: start Docker and install kind, or use root in place of this user",
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from maleo_devcluster import binaries, host, network
-from maleo_devcluster.control_plane import await_nodes, start_control_plane
+from maleo_devcluster.control_plane import await_nodes, choose_data_folder, start_control_plane
 from maleo_devcluster.images import Builder
 from maleo_devcluster.node import NodeFiles, kill_all, remove_cgroups, start_node, write_node_files
 from maleo_devcluster.registry import start_registry
@@ -157,10 +157,12 @@ def _start_all(folders: Folders, record: Record, programs: dict[str, Path], say:
     Builder(source=Path(), cache=folders.cache / "images", registry=REGISTRY, say=say).build_pause()
     say("starting control plane")
     record["programs"] = str(folders.record.link_programs(programs))
+    data = choose_data_folder(folders.state / "control-plane")
+    folders.record.add(record, data=str(data))
     plane = start_control_plane(
-        programs, folders.state / "control-plane", address=BRIDGE_ADDRESS, port=_PORT, controllers=True
+        programs, folders.state / "control-plane", address=BRIDGE_ADDRESS, port=_PORT, controllers=True, data=data
     )
-    folders.record.add(record, *plane.processes, data=str(plane.data))
+    folders.record.add(record, *plane.processes)
     say("starting nodes")
     host.mount_tmpfs(folders.state / "nodes")
     for node in nodes:

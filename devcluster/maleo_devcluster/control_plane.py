@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import ssl
@@ -84,6 +85,7 @@ def start_control_plane(
     port: int | None = None,
     controllers: bool = False,
     node_grace_s: int = 12,
+    data: Path | None = None,
     services: str = SERVICES,
     gateway: str = "",
     tunnel: str = "",
@@ -97,6 +99,7 @@ def start_control_plane(
         port: Port of the API server.
         controllers: Also start the controller manager and the scheduler.
         node_grace_s: Seconds without a heartbeat until a node is NotReady.
+        data: Folder for etcd's data, by default that of `choose_data_folder`.
         services: Range of cluster IPs in CIDR notation.
         gateway: Address from which connections are forwarded to the API server; its certificate is also valid there.
         tunnel: URL of the HTTP CONNECT proxy (https) by which the API server reaches nodes and pods; empty: directly.
@@ -104,7 +107,8 @@ def start_control_plane(
     folder.mkdir(parents=True, exist_ok=True)
     authority = Authority(folder / "pki")
     port = port or find_free_port()
-    etcd, etcd_url, data = _start_etcd(programs["etcd"], folder)
+    data = data or choose_data_folder(folder)
+    etcd, etcd_url = _start_etcd(programs["etcd"], folder, data)
     url = f"https://{address}:{port}"
     admin = authority.issue("admin", common_name="admin", organisation="system:masters")
     service_accounts = authority.make_service_account_keys()
@@ -157,10 +161,17 @@ def await_nodes(plane: ControlPlane, count: int, *, logs: Path) -> None:
         time.sleep(0.2)
 
 
-def _start_etcd(program: Path, folder: Path) -> tuple[Process, str, Path]:
+def choose_data_folder(folder: Path) -> Path:
+    """Return a new folder for etcd's data: in memory, where its many syncs cost nothing, or in `folder`.
+
+    Containers have little memory there.
+    """
+    fits = os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
+    return (_MEMORY if fits else folder) / f"maleo-etcd-{secrets.token_hex(4)}"
+
+
+def _start_etcd(program: Path, folder: Path, data: Path) -> tuple[Process, str]:
     client, peer = (f"http://127.0.0.1:{find_free_port()}" for _ in range(2))
-    data = (_MEMORY if _has_memory() else folder) / f"maleo-etcd-{client.rpartition(':')[2]}"
-    shutil.rmtree(data, ignore_errors=True)
     flags = {
         "data-dir": data,
         "listen-client-urls": client,
@@ -171,12 +182,7 @@ def _start_etcd(program: Path, folder: Path) -> tuple[Process, str, Path]:
     }
     process = start("etcd", [str(program), *_flags(flags), *_ETCD_FLAGS], folder=folder / "log")
     await_ready(process, lambda: _is_healthy(f"{client}/health", None), timeout_s=_READY_S)
-    return process, client, data
-
-
-def _has_memory() -> bool:
-    """Return True if etcd's data fit into memory, where its many syncs cost nothing. Containers have little there."""
-    return os.access(_MEMORY, os.W_OK) and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES
+    return process, client
 
 
 def _start_api_server(

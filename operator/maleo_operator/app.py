@@ -8,7 +8,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -108,10 +108,12 @@ async def run(
     stop: Callable[[], Awaitable[None]],
     observe: Observe,
     stopping: asyncio.Event,
+    identity: str,
     is_namespaced: bool = False,
 ) -> None:
     """Run kopf in this event loop until `stopping` is set or the process gets SIGTERM or SIGINT.
 
+    identity: name of this replica. By default kopf asks for the name of the user, which a container need not have.
     is_namespaced: True if kopf watches only the cluster-scoped kinds, because informers watch single namespaces.
     """
     tasks = await kopf.spawn_tasks(
@@ -120,5 +122,6 @@ async def run(
         standalone=True,
         clusterwide=True,
         stop_flag=stopping,
+        identity=cast("Any", identity),  # kopf does not export its type, which is a str
     )
     await kopf.run_tasks(tasks, ignored=_AllTasks())

@@ -102,6 +102,7 @@ class Operator:
             stop=self.stop,
             observe=self._observe,
             stopping=stopping,
+            identity=self.settings.identity,
             is_namespaced=bool(self.settings.watch_namespaces),
         )
         self._tasks.raise_failure()

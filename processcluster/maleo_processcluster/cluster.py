@@ -22,7 +22,13 @@ import msgspec
 
 from maleo_api.quantities import BANDWIDTH, parse
 from maleo_devcluster import binaries
-from maleo_devcluster.control_plane import ControlPlane, await_nodes, find_free_port, start_control_plane
+from maleo_devcluster.control_plane import (
+    ControlPlane,
+    await_nodes,
+    choose_data_folder,
+    find_free_port,
+    start_control_plane,
+)
 from maleo_devcluster.host import Unsuitable
 from maleo_devcluster.images import Say
 from maleo_devcluster.process import Process, await_ready, start
@@ -40,8 +46,10 @@ API_PORT: Final = 6443
 REGISTRY_PORT: Final = 5000
 _CONTROL_PORT: Final = 6440
 _TUNNEL_PORT: Final = 6441
-_MARK: Final = "MALEO_PROCESS_NODE"
+_NODE_MARK: Final = "MALEO_PROCESS_NODE"
 """Variable of every process of a node, with the folder of the node, by which its processes are found."""
+_CLUSTER_MARK: Final = "MALEO_PROCESS_CLUSTER"
+"""The same of every process of a cluster, with the folder of its state."""
 _NETWORK: Final = "network"
 _READY_S: Final = 60.0
 
@@ -150,13 +158,14 @@ def up(nodes: tuple[Node, ...], *, say: Say, folders: Folders | None = None) -> 
             record: Record = {"nodes": [asdict(node) for node in nodes], "processes": []}
             folders.record.save(record)
             try:
-                _start_all(folders, record, programs, say)
+                with _marked(folders):
+                    _start_all(folders, record, programs, say)
             except BaseException:
                 folders.record.save_logs()
                 _clean(folders)
                 raise
             return ProcessCluster(folders, record)
-    except PermissionError as error:
+    except (PermissionError, NotADirectoryError) as error:
         raise Unsuitable(
             f"{error.filename}: cannot be written: set XDG_STATE_HOME and MALEO_CACHE to writable folders"
         ) from error
@@ -182,15 +191,18 @@ def _start_all(folders: Folders, record: Record, programs: Mapping[str, Path], s
             registry, folders.state / "registry/data", folders.state / "registry", program=programs[binaries.REGISTRY]
         ),
     )
+    data = choose_data_folder(folders.state / "control-plane")
+    folders.record.add(record, data=str(data))
     plane = start_control_plane(
         programs,
         folders.state / "control-plane",
         controllers=True,
+        data=data,
         services=plan.services,
         gateway=plan.gateway,
         tunnel=f"https://{plan.gateway}:{_TUNNEL_PORT}",
     )
-    folders.record.add(record, *plane.processes, data=str(plane.data))
+    folders.record.add(record, *plane.processes)
     say("starting network and nodes")
     folders.record.add(record, _start_network(folders, plane, plan, token, registry=registry))
     for node in nodes:
@@ -245,7 +257,7 @@ def _write_node(folders: Folders, node: Node, plane: ControlPlane, plan: Address
             folder=folder / "pods",
             server=server,
             authority=plane.ca_file,
-            environment={launcher.BLOCK: str(plan.block), _MARK: str(folder)},
+            environment={launcher.BLOCK: str(plan.block), **_marks(folders, node)},
         ),
     )
     _write_settings(folder / "settings.json", settings)
@@ -256,15 +268,34 @@ def _start_node(folders: Folders, node: Node, plan: AddressPlan) -> Process:
     environment = {
         launcher.ADDRESS: node_address(node.number),
         launcher.BLOCK: str(plan.block),
-        _MARK: str(folder),
+        **_marks(folders, node),
     }
     command = [sys.executable, "-m", launcher.__name__, node_main.__name__, str(folder / "settings.json")]
     return start(f"node-{node.name}", command, folder=folder / "log", environment=environment)
 
 
+@contextlib.contextmanager
+def _marked(folders: Folders) -> Iterator[None]:
+    """Mark the processes that are started in the block as those of the cluster."""
+    os.environ[_CLUSTER_MARK] = str(folders.state)
+    try:
+        yield
+    finally:
+        del os.environ[_CLUSTER_MARK]
+
+
+def _marks(folders: Folders, node: Node) -> dict[str, str]:
+    """Return the variables that mark the processes of a node."""
+    return {_CLUSTER_MARK: str(folders.state), _NODE_MARK: str(folders.state / "nodes" / node.name)}
+
+
 def _kill_node(folders: Folders, node: Node) -> None:
-    """Kill every process of a node, until there is none: one may be starting another."""
-    mark = f"{_MARK}={folders.state / 'nodes' / node.name}".encode()
+    """Kill every process of a node."""
+    _kill_marked(f"{_NODE_MARK}={folders.state / 'nodes' / node.name}".encode())
+
+
+def _kill_marked(mark: bytes) -> None:
+    """Kill every process with a mark, until there is none: one may be starting another."""
     while found := list(_find_marked(mark)):
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
@@ -290,6 +321,7 @@ def _clean(folders: Folders) -> None:
         _kill_node(folders, node)
     for process in reversed(find_processes(record)):
         process.stop()
+    _kill_marked(f"{_CLUSTER_MARK}={folders.state}".encode())  # those that were started and not recorded yet
     if "data" in record:
         shutil.rmtree(record["data"], ignore_errors=True)
     folders.record.remove("control-plane", "registry", "network", "nodes", "programs")

@@ -18,7 +18,7 @@ from maleo_demo.kind import Kind
 from maleo_demo.kubectl import FLEET, declare
 from maleo_demo.processes import Processes
 from maleo_demo.programs import Unavailable, run
-from maleo_demo.provider import bring_up, choose, current, describe_slow_steps, tear_down
+from maleo_demo.provider import Choice, bring_up, choose, current, describe_slow_steps, tear_down
 from maleo_demo.record import Record
 from maleo_demo.steps import Steps
 from maleo_devcluster import host
@@ -117,15 +117,18 @@ def test_choice__prefers_existing_cluster_then_kind_then_devcluster_then_process
 
 def test_choice__says_why_and_what_would_be_more_real(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "find_obstacle", lambda: "a devcluster requires root")
-    assert "More real: your own cluster (make demo KUBECONFIG=path)" in choose(None, kubeconfig=None).reason
+    assert choose(None, kubeconfig=None) == Choice(
+        "kind", "kind: a Docker daemon answers", "your own cluster: make demo KUBECONFIG=path"
+    )
     _write_fake(programs, "docker", "exit 1")
-    reason = choose(None, kubeconfig=None).reason
-    assert "kind is not available (no Docker daemon answers)" in reason
-    assert "nor is the devcluster (a devcluster requires root)" in reason
-    assert "More real, with containers: start Docker and install kind, or `sudo make demo`" in reason
+    assert choose(None, kubeconfig=None) == Choice(
+        "processes",
+        "process nodes: no kind (no Docker daemon answers), no devcluster (a devcluster requires root)",
+        "nodes with containers: start Docker and install kind, or use root in place of this user",
+    )
     (programs / "kind").unlink()
-    assert "kind not installed" in choose(None, kubeconfig=None).reason
-    assert choose("kind", kubeconfig=None).reason == "kind: as requested"
+    assert "no kind (kind not installed)" in choose(None, kubeconfig=None).reason
+    assert choose("kind", kubeconfig=None) == Choice("kind", "kind: as requested")
 
 
 def test_choice__keeps_the_running_cluster(programs: Path) -> None:
