@@ -12,7 +12,8 @@ Method, per tier:
 Fallbacks are planned last, so that none of them prevents another mission from being served.
 
 This is an anytime method: a complete plan exists after step 1. Later steps are kept only if they increase the value,
-and end at the certified gap `gap` or when `may_continue` returns False.
+and end at the certified gap `gap` or when `may_continue` returns False. The value is that of the estimates for the load
+of the whole tier: a mission that is planned later lengthens the queues of those planned before it.
 
 Complexity: step 1 computes the tables of each mission at most `_MAX_REQUEUES` + 2 times; step 2 takes at most `rounds`
 pricing rounds; step 3 solves at most `_MAX_NEIGHBOURHOODS` subproblems of at most `_MAX_RELEASED` + `_MAX_RELEASED` //
@@ -30,14 +31,14 @@ from typing import Final
 
 import numpy as np
 
-from maleo_planner.inventory.reservations import Rank, list_unit_usage, rank_of
+from maleo_planner.inventory.reservations import Rank, UnitKey, list_unit_usage, rank_of
 from maleo_planner.joint.column_generation import SERVED_VALUE, ColumnGeneration, Resource, Selection
 from maleo_planner.session import PlanningSession, choose_from_tables
 from maleo_planner.single.candidate import Candidate
 from maleo_planner.single.mission_problem import MissionProblem
 from maleo_planner.single.mission_solver import PricedSearch
 from maleo_planner.single.objective import MAX_MARGINS, Aim
-from maleo_planner.single.plan_builder import build_plan, reevaluate_plan
+from maleo_planner.single.plan_builder import add_fallback, build_plan, update_estimates
 from maleo_planner.single.shortlist_bound import bounds_all_plans
 from maleo_planner.single.two_partition_table import TwoPartitionTable, build_tables
 from maleo_planner.types.problem import Blocker, Feasible, Infeasible, Plan, Snapshot, Verdict
@@ -138,7 +139,7 @@ def plan_fleet(
         bound = (SERVED_VALUE + MAX_MARGINS) * len(keys)
         if len(keys) > 1 and aim != "margins":
             bound = planner.bound_independently()
-        planner.insert_by_regret(keys)
+        planner.insert()
         if len(keys) == 1:
             bound = sum(SERVED_VALUE + v.bound for v in planner.verdicts.values() if isinstance(v, Feasible))
         elif rounds and aim == "margins" and may_continue():
@@ -168,8 +169,29 @@ def _list_tiers(snapshot: Snapshot) -> Iterator[tuple[str, list[str]]]:
         yield TIERS[criticality] + (f" {-priority}" if priority else ""), list(keys)
 
 
+@dataclass(frozen=True, slots=True)
+class _TierState:
+    """State of the planning of a tier, to be restored.
+
+    Attributes:
+        verdicts: Verdict of each mission.
+        snapshots: Snapshot on which each mission was planned, if recorded.
+        plans: Plan that each mission reserves; None if none.
+        value: Value of the tier.
+    """
+
+    verdicts: Mapping[str, Verdict]
+    snapshots: Mapping[str, Snapshot]
+    plans: Mapping[str, Plan | None]
+    value: float
+
+
 class _TierPlanner:
-    """Planning of one tier. Invariant: the session reserves the plans of `verdicts` for the missions of the tier."""
+    """Planning of one tier.
+
+    Invariants: the session reserves the plans of `verdicts` for the missions of the tier. After each step their
+    estimates are those for the load of the whole tier.
+    """
 
     def __init__(
         self, session: PlanningSession, keys: Sequence[str], aim: Aim, *, explain: bool, may_continue: MayContinue
@@ -181,6 +203,7 @@ class _TierPlanner:
         self._aim: Aim = aim
         self._explain = explain
         self._may_continue = may_continue
+        self._changed_units = set[UnitKey]()  # whose load may have changed since the estimates were updated
 
     @property
     def value(self) -> float:
@@ -199,7 +222,12 @@ class _TierPlanner:
 
     # ------------------------------------------------------------------------------------------------ insertion
 
-    def insert_by_regret(self, keys: Sequence[str]) -> None:
+    def insert(self) -> None:
+        """Plan all missions of the tier one by one."""
+        self._insert_by_regret(self._keys)
+        self._update_estimates()
+
+    def _insert_by_regret(self, keys: Sequence[str]) -> None:
         """Plan the missions one by one by descending regret, each given the reservations of those before."""
         queue, taken = list[tuple[tuple[float, float], str, int, int]](), list[frozenset[object]]()
         evaluated: dict[str, tuple[MissionProblem | None, list[TwoPartitionTable]]] = {}
@@ -261,32 +289,47 @@ class _TierPlanner:
         if self._explain:
             self.snapshots[key] = self._session.snapshot_for(key)
         self.verdicts[key] = verdict
-        self._reserve(key, verdict)
-
-    def _reserve(self, key: str, verdict: Verdict) -> None:
-        """Reserve the plan of the verdict, without its fallback.
-
-        If no plan is feasible, reserve the closest infeasible plan or, for `_NO_ROOM`, the current plan, which
-        continues to serve.
-        """
+        # If no plan is feasible, the closest one serves or, for `_NO_ROOM`, the current plan continues to.
         chosen = self._session.snapshot.current_plans.get(key) if verdict is _NO_ROOM else verdict.chosen
-        self._session.reserve(key, replace(chosen, fallback=None) if chosen is not None else None)
+        self._reserve(key, replace(chosen, fallback=None) if chosen is not None else None)
+
+    def _reserve(self, key: str, plan: Plan | None) -> None:
+        """Set the reservations of a mission; the load of the units of its previous and its new plan changes."""
+        for each in (self._session.reservations.plans.get(key), plan):
+            self._changed_units |= {unit for unit, _, _ in list_unit_usage(each)} if each is not None else set()
+        self._session.reserve(key, plan)
+
+    def _update_estimates(self) -> None:
+        """Update the estimates of the plans to the present load of their units.
+
+        A plan that pays for reconfiguration from now on, or no longer, changes the load of its units in turn.
+        """
+        while self._changed_units:
+            changed, self._changed_units = self._changed_units, set()
+            for key in self.verdicts:
+                plan = self._session.reservations.plans.get(key)
+                if plan is None or changed.isdisjoint((part.node, part.unit) for part in plan.partitions):
+                    continue
+                problem = self._session.problem(key, aim=self._aim)
+                updated = update_estimates(problem, plan) if isinstance(problem, MissionProblem) else plan
+                if updated is not plan:
+                    self._replace_plan(key, updated)
+
+    def _replace_plan(self, key: str, plan: Plan) -> None:
+        """Reserve another form of the plan of a mission, and record it in the verdict."""
+        verdict = self.verdicts[key]
+        if isinstance(verdict, Feasible):
+            self.verdicts[key] = replace(verdict, plan=plan)
+        elif verdict.closest is not None:
+            self.verdicts[key] = replace(verdict, closest=plan)
+        self._reserve(key, plan)
 
     def finalise(self) -> None:
-        """Update the estimates of all plans to the load of the whole tier, and add fallbacks if they fit.
-
-        Fallbacks come last, so that none of them prevents another mission from being served.
-        """
-        for key, verdict in self.verdicts.items():
-            problem, chosen = self._session.problem(key, aim=self._aim), self._session.reservations.plans.get(key)
-            if chosen is None or not isinstance(problem, MissionProblem):
-                continue
-            chosen = reevaluate_plan(problem, chosen)
-            self._session.reserve(key, chosen)
-            if isinstance(verdict, Feasible):
-                self.verdicts[key] = replace(verdict, plan=chosen)
-            elif verdict.closest is not None:
-                self.verdicts[key] = replace(verdict, closest=chosen)
+        """Add fallbacks as far as they fit: last, so that none of them prevents another mission from being served."""
+        for key in self.verdicts:
+            problem, plan = self._session.problem(key, aim=self._aim), self._session.reservations.plans.get(key)
+            if plan is not None and isinstance(problem, MissionProblem):
+                self._replace_plan(key, add_fallback(problem, plan))
 
     # ------------------------------------------------------------------------------------------------ improvement
 
@@ -295,21 +338,19 @@ class _TierPlanner:
 
         The previous plans are restored unless the new ones have a higher value.
         """
-        before, (tables, searches) = self._save(self._keys), self._release(self._keys)
+        before, (tables, searches) = self._save(), self._release(self._keys)
         unbounded = sum(self._has_unbounded_plans(key) for key in self._keys if key not in tables) * (
             SERVED_VALUE + MAX_MARGINS
         )
         if not tables:
             self._restore(before)
             return self.value + unbounded
-        seeds = {key: _list_seeds(tables[key], verdict) for key, (verdict, _) in before.items() if key in tables}
+        seeds = {key: _list_seeds(tables[key], verdict) for key, verdict in before.verdicts.items() if key in tables}
         selection = ColumnGeneration(tables, searches, _build_without_fallback).solve(
             rounds=rounds, seeds=seeds, may_continue=self._may_continue, gap=gap
         )
-        value = self.value
         self._apply(self._keys, selection)
-        if self.value <= value + _MIN_GAIN:
-            self._restore(before)
+        self._keep_if_better(before)
         bound = selection.bound + unbounded
         self._improve_neighbourhoods(selection.prices, bound, gap)
         if bound - self.value > gap * bound:
@@ -339,15 +380,13 @@ class _TierPlanner:
             if len(released) < 2 or released in tried:  # noqa: PLR2004 - a single mission is planned already
                 continue
             tried.add(released)
-            before, value = self._save(released), self.value
-            tables, searches = self._release(released)
+            before, (tables, searches) = self._save(), self._release(released)
             seeds = {key: [c for table in each for c in table.best_candidates()] for key, each in tables.items()}
             selection = ColumnGeneration(tables, searches, _build_without_fallback).solve(
                 rounds=3, seeds=seeds, may_continue=self._may_continue, with_bound=False
             )
             self._apply(released, selection)
-            if self.value <= value + _MIN_GAIN:
-                self._restore(before)
+            self._keep_if_better(before)
 
     def _search_unserved(self) -> None:
         """Search outside the tables for unserved missions: more partitions, and nodes farther away."""
@@ -356,7 +395,9 @@ class _TierPlanner:
                 return
             verdict = self._session.decide(key)
             if isinstance(verdict, Feasible):
+                before = self._save()
                 self._accept(key, replace(verdict, plan=replace(verdict.plan, fallback=None)))
+                self._keep_if_better(before)
 
     def _find_neighbourhood(self, resource: Resource) -> tuple[str, ...]:
         """Return the missions to release for a resource: those that use it and some unserved missions."""
@@ -374,7 +415,7 @@ class _TierPlanner:
         Missions without a table are left out. The tables and the exact search of a mission share one budget.
         """
         for key in keys:
-            self._session.reserve(key, None)
+            self._reserve(key, None)
         tables, searches = dict[str, list[TwoPartitionTable]](), dict[str, PricedSearch]()
         for key in keys:
             problem, budget = self._session.problem(key), self._session.new_budget()
@@ -395,17 +436,24 @@ class _TierPlanner:
                 rest.append(key)
             else:
                 self._accept(key, verdict)
-        self.insert_by_regret(rest)
+        self._insert_by_regret(rest)
 
-    def _save(self, keys: Sequence[str]) -> dict[str, tuple[Verdict, Snapshot | None]]:
-        return {key: (self.verdicts[key], self.snapshots.get(key)) for key in keys}
+    def _save(self) -> _TierState:
+        plans = {key: self._session.reservations.plans.get(key) for key in self._keys}
+        return _TierState(dict(self.verdicts), dict(self.snapshots), plans, self.value)
 
-    def _restore(self, saved: Mapping[str, tuple[Verdict, Snapshot | None]]) -> None:
-        for key, (verdict, snapshot) in saved.items():
-            self.verdicts[key] = verdict
-            if snapshot is not None:
-                self.snapshots[key] = snapshot
-            self._reserve(key, verdict)
+    def _keep_if_better(self, before: _TierState) -> None:
+        """Update the estimates, and restore the previous plans unless the present ones have a higher value."""
+        self._update_estimates()
+        if self.value <= before.value + _MIN_GAIN:
+            self._restore(before)
+
+    def _restore(self, state: _TierState) -> None:
+        self.verdicts, self.snapshots = dict(state.verdicts), dict(state.snapshots)
+        for key, plan in state.plans.items():
+            if self._session.reservations.plans.get(key) is not plan:
+                self._session.reserve(key, plan)
+        self._changed_units.clear()
 
 
 def _build_without_fallback(problem: MissionProblem, candidate: Candidate) -> Plan:

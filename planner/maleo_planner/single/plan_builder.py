@@ -196,14 +196,17 @@ def _codec_times(
             )
 
 
-def reevaluate_plan(problem: MissionProblem, plan: Plan) -> Plan:
-    """Return the plan with estimates and fallback for the present reservations of other missions.
+def update_estimates(problem: MissionProblem, plan: Plan) -> Plan:
+    """Return the plan with estimates for the present reservations of other missions, without fallback.
 
-    Estimates are recomputed only if a queueing delay changed and the plan is still possible.
+    The plan itself is returned if no queueing delay changed, or if it is no longer possible.
     """
     candidate = evaluate_plan(problem, plan) if _has_changed_waits(problem, plan) else None
-    if candidate is not None:
-        return build_plan(problem, candidate)
+    return build_plan(problem, candidate, with_fallback=False) if candidate is not None else plan
+
+
+def add_fallback(problem: MissionProblem, plan: Plan) -> Plan:
+    """Return the plan with its fallback and migration cost, and unchanged estimates."""
     entry_unit, fallback = _choose_entry(problem, plan.mode, plan.partitions)
     plan = replace(plan, entry_unit=entry_unit, fallback=fallback)
     return replace(plan, switching=compute_migration_cost(problem, plan))
