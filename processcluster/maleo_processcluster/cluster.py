@@ -52,6 +52,7 @@ _CLUSTER_MARK: Final = "MALEO_PROCESS_CLUSTER"
 """The same of every process of a cluster, with the folder of its state."""
 _NETWORK: Final = "network"
 _READY_S: Final = 60.0
+_NOT_WRITABLE: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,9 @@ def up(nodes: tuple[Node, ...], *, say: Say, folders: Folders | None = None) -> 
                 _clean(folders)
                 raise
             return ProcessCluster(folders, record)
-    except (PermissionError, NotADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
         raise Unsuitable(
             f"{error.filename}: cannot be written: set XDG_STATE_HOME and MALEO_CACHE to writable folders"
         ) from error

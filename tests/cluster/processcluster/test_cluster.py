@@ -11,7 +11,7 @@ import pytest
 
 from maleo_devcluster import binaries
 from maleo_devcluster.host import Unsuitable
-from maleo_devcluster.state import NoCluster, find_process
+from maleo_devcluster.state import NoCluster, find_process, find_processes
 from maleo_devcluster.topology import Node
 from maleo_processcluster import cluster
 from maleo_processcluster.addresses import BLOCKS
@@ -46,17 +46,17 @@ def test_cluster__is_started_once_found_again_and_removed(
     folders: Folders, leave_out: Callable[[str], NoReturn]
 ) -> None:
     running = _up(folders, leave_out)
-    pids = [process["pid"] for process in folders.record.read()["processes"]]
+    processes = find_processes(folders.record.read())
     nodes = {node["metadata"]["name"]: node for node in _kubectl(running, "get", "nodes")["items"]}
     assert nodes.keys() == {"near", "far"}
     assert nodes["near"]["metadata"]["labels"]["maleo.dev/tier"] == "Device"
     assert all(running.status().values())
     assert _up(folders, leave_out).plan == running.plan
-    assert [process["pid"] for process in folders.record.read()["processes"]] == pids, "nothing was started again"
+    assert find_processes(folders.record.read()) == processes, "nothing was started again"
     assert ProcessCluster.current(folders).registry == running.registry
     cluster.down(folders)
     assert not folders.state.exists()
-    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    assert not any(process.running for process in processes)
     with pytest.raises(NoCluster, match="no cluster of process nodes is running: run `make demo`"):
         ProcessCluster.current(folders)
 
