@@ -23,9 +23,11 @@ def bin_(tmp_path: Path) -> Path:
     return folder
 
 
-def _write_fake(folder: Path, name: str, *, exit_code: int = 0) -> None:
+def _write_fake(folder: Path, name: str, *, exit_code: int = 0, when: str = "true") -> None:
+    """Write a program that ends with `exit_code` when a shell condition holds, else with 0."""
     path = folder / name
-    path.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >>{folder}/calls\nexit {exit_code}\n', encoding="utf-8")
+    body = f'#!/bin/sh\nprintf "%s\\n" {name} "$@" >>{folder}/calls\nif {when}; then exit {exit_code}; fi\n'
+    path.write_text(body, encoding="utf-8")
     path.chmod(0o755)
 
 
@@ -101,7 +103,8 @@ def test_demo_down__removes_the_demo_from_the_given_cluster(bin_: Path) -> None:
     ("target", "why"),
     [
         ("cluster", "SKIPPED: this machine has no Kubernetes binaries (see above)"),
-        ("e2e", "SKIPPED: this machine cannot run nodes (see above)"),
+        ("e2e", "SKIPPED: this machine has no Kubernetes binaries (see above)"),
+        ("processes", "SKIPPED: this machine has no Kubernetes binaries (see above)"),
         ("kind", "SKIPPED: this machine cannot run the demo on kind (see above)"),
     ],
 )
@@ -115,6 +118,16 @@ def test_tests_that_a_machine_cannot_run__are_skipped_with_the_reason(bin_: Path
     for name in ("maleo", "kindlab"):
         _write_fake(bin_, name, exit_code=1)
     assert _make(bin_, target).returncode != 0, "a failure is not a missing capability of the machine"
+
+
+def test_tests_on_nodes__run_on_process_nodes_where_real_nodes_cannot_run(bin_: Path) -> None:
+    """Root runs them as a user without any rights, by tools/as_user.py; other users run them as they are."""
+    _write_fake(bin_, "maleo", when='[ "$2" = up ]', exit_code=3)
+    done = _make(bin_, "e2e")
+    assert done.returncode == 0
+    assert "SKIPPED: this machine cannot run real nodes (see above); process nodes take their place" in done.stdout
+    expected = ["tools/as_user.py", "make"] if os.geteuid() == 0 else ["pytest", "tests/e2e"]
+    assert set(expected) <= set(_calls(bin_))
 
 
 def test_cluster_tests_without_download_and_go__are_skipped_with_the_remedy(bin_: Path, tmp_path: Path) -> None:
