@@ -84,6 +84,7 @@ def _locate(address: str) -> tuple[int, int] | None:
     last = int(ip) & 0xFF
     if ip in NODES and 0 < last - _FIRST_NODE <= _MAX_NODES:
         return last - _FIRST_NODE, 1
-    if ip in PODS and last >= _FIRST_POD:
-        return (int(ip) >> 8) & 0xFF, last
+    node = (int(ip) >> 8) & 0xFF
+    if ip in PODS and 0 < node <= _MAX_NODES and _FIRST_POD <= last < _FIRST_POD + MAX_PODS:
+        return node, last
     return None
