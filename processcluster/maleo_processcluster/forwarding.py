@@ -7,10 +7,12 @@ real network, where a program may look at how much of its data has been acknowle
 import asyncio
 import contextlib
 import logging
+import select
 import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from maleo_processcluster.links import Link
@@ -60,7 +62,9 @@ class Listener:
     def close(self) -> None:
         """Stop listening. Open connections stay, as with a Service that is deleted."""
         self._accepting.cancel()
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(self._socket)  # the next socket may get its descriptor at once
+            self._socket.close()
 
     async def abort(self) -> None:
         """Stop listening and end all connections."""
@@ -78,20 +82,27 @@ class Listener:
                 log.warning("cannot accept a connection: %s", error)
                 await asyncio.sleep(0.05)
                 continue
-            task = asyncio.create_task(_forward(client, self._router(peer[0])))
+            task = asyncio.create_task(_forward(client, self._router, peer[0]))
             self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+            task.add_done_callback(partial(self._forget, client))
+
+    def _forget(self, client: socket.socket, task: asyncio.Task[None]) -> None:
+        """Forget a connection that has ended."""
+        self._connections.discard(task)
+        client.close()  # a task that was cancelled before it started has not done so
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("forwarding a connection failed", exc_info=error)
 
 
-async def _forward(client: socket.socket, routes: list[Route]) -> None:
-    """Forward a connection by the first route whose target accepts it; reset it if there is none."""
+async def _forward(client: socket.socket, router: Router, address: str) -> None:
+    """Forward a connection from `address` by the first route whose target accepts it; reset it if there is none."""
     with contextlib.closing(client):
         client.setblocking(False)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # until both directions have ended in order
-        for route in routes:
-            await route.there.connected.wait()
-            await route.back.connected.wait()
+        for route in router(address):
+            if not await _await_links(client, route):
+                return
             try:
                 target = await _connect(route)
             except (OSError, TimeoutError):
@@ -103,6 +114,37 @@ async def _forward(client: socket.socket, routes: list[Route]) -> None:
                 except* OSError:
                     pass  # one end broke the connection: both sockets are reset
             return
+
+
+async def _await_links(client: socket.socket, route: Route) -> bool:
+    """Wait until both directions are connected; return False if the client ends the connection before.
+
+    What such a client has sent is dropped: the target must not be asked for what nobody waits for any more.
+    """
+    connected = route.there.connected, route.back.connected
+    if all(each.is_set() for each in connected):
+        return True
+    links = asyncio.gather(*(each.wait() for each in connected))
+    end = asyncio.create_task(_await_end(client))
+    try:
+        await asyncio.wait((links, end), return_when=asyncio.FIRST_COMPLETED)
+        return not end.done()
+    finally:
+        links.cancel()
+        end.cancel()
+        await asyncio.gather(links, end, return_exceptions=True)
+
+
+async def _await_end(client: socket.socket) -> None:
+    """Wait until the client ends its direction or resets the connection, whatever it has sent before."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    with select.epoll() as poll:
+        poll.register(client, select.EPOLLRDHUP)  # errors are always reported
+        loop.add_reader(poll.fileno(), ended.set)
+        try:
+            await ended.wait()
+        finally:
+            loop.remove_reader(poll.fileno())
 
 
 async def _connect(route: Route) -> socket.socket:
@@ -141,8 +183,8 @@ async def _send(source: socket.socket, arriving: "asyncio.Queue[tuple[float, byt
         chunk = await loop.sock_recv(source, link.chunk)
         await link.connected.wait()
         sent_at = link.send(len(chunk), loop.time())
-        await _sleep_until(sent_at)
-        await arriving.put((sent_at + link.delay_s, chunk))
+        await link.sleep_until(sent_at)
+        await arriving.put((min(sent_at, loop.time()) + link.delay_s, chunk))
 
 
 async def _deliver(arriving: "asyncio.Queue[tuple[float, bytes]]", sink: socket.socket) -> None:

@@ -1,6 +1,7 @@
 """Links between process nodes: when data that is sent at some time has been carried."""
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,7 +25,8 @@ class Link:
     bandwidth: float = float("inf")
     delay_s: float = 0.0
     connected: asyncio.Event = field(default_factory=asyncio.Event)
-    _free_at: float = 0.0
+    _free_at: float = float("-inf")
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.connected.set()
@@ -47,7 +49,16 @@ class Link:
 
     def limit(self, bandwidth: float, delay_s: float) -> None:
         """Set bandwidth and delay. What waits for the link has waited long enough."""
-        self.bandwidth, self.delay_s, self._free_at = bandwidth, delay_s, 0.0
+        self.bandwidth, self.delay_s, self._free_at = bandwidth, delay_s, float("-inf")
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def sleep_until(self, at: float) -> None:
+        """Sleep until a time of the event loop's clock, or until the limits change."""
+        if at > asyncio.get_running_loop().time():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(at):
+                    await self._changed.wait()
 
 
 class Links:
