@@ -38,6 +38,11 @@ def make_app(find_log: FindLog) -> web.Application:
     return app
 
 
+def make_runner(find_log: FindLog) -> web.AppRunner:
+    """Return the runner of the server. A client that leaves ends its request, also while it follows a silent log."""
+    return web.AppRunner(make_app(find_log), access_log=None, handler_cancellation=True)
+
+
 def _is_administrator(request: web.Request) -> bool:
     """Return True if the client's certificate is one of the group system:masters, as that of the API server."""
     certificate = request.get_extra_info("peercert", {})
@@ -45,15 +50,16 @@ def _is_administrator(request: web.Request) -> bool:
 
 
 async def read_log(log: Path, *, last_lines: int | None, follow: bool) -> AsyncIterator[bytes]:
-    """Yield the log. last_lines: only so many lines of what is there; follow: go on with what is written later."""
+    """Yield the log. last_lines: only so many lines of what is there; follow: go on until it is removed."""
     with log.open("rb") as file:
         if last_lines is not None:
             lines = file.read().splitlines(keepends=True)
             yield b"".join(lines[-last_lines:] if last_lines else [])
         while True:
+            exists = log.exists()  # asked before the read, which then finds its last lines
             if chunk := file.read(_CHUNK):
                 yield chunk
-            elif follow:
+            elif follow and exists:
                 await asyncio.sleep(_FOLLOW_S)
             else:
                 return

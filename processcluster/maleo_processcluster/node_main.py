@@ -10,7 +10,7 @@ from aiohttp import web
 
 from maleo_kube.client import Client
 from maleo_processcluster.addresses import AddressPlan, node_address
-from maleo_processcluster.kubelet_api import make_app, make_tls
+from maleo_processcluster.kubelet_api import make_runner, make_tls
 from maleo_processcluster.network import KUBELET_PORT
 from maleo_processcluster.node_runner import NodeRunner, NodeSettings
 from maleo_service import process
@@ -32,7 +32,7 @@ async def _run(settings: NodeProcessSettings) -> None:
     stopping, plan = stop_on_signals(), AddressPlan(settings.block)
     async with Client.from_kubeconfig(Path(settings.kubeconfig)) as client:
         node = NodeRunner(client, settings.node, plan)
-        api = web.AppRunner(make_app(node.find_log), access_log=None)
+        api = make_runner(node.find_log)
         await api.setup()
         tls = make_tls(Path(settings.certificate), Path(settings.key), settings.node.authority)
         listen = plan.inner(node_address(settings.node.number))
