@@ -32,6 +32,10 @@ def enter_network(address: str, plan: AddressPlan) -> None:
     class PodSocket(socket.socket):
         """Socket of a pod."""
 
+        def bind(self, address: Any) -> None:
+            listens_on_all = self.family == socket.AF_INET and address[0] in ("", _ANY) and address[1] != 0
+            super().bind((inner, address[1]) if listens_on_all else address)
+
         def connect(self, destination: Any) -> None:
             super().connect(self._route(destination))
 
@@ -43,7 +47,7 @@ def enter_network(address: str, plan: AddressPlan) -> None:
             if self.family != socket.AF_INET:
                 return destination
             host = plan.outer(destination[0])
-            if host.startswith(f"127.{plan.block}.") and self.getsockname()[0] == _ANY:
+            if host.startswith(f"127.{plan.block}.") and self.getsockname() == (_ANY, 0):
                 self.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
                 self.bind((outer, 0))
             return host, *destination[1:]
