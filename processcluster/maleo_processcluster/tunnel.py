@@ -33,19 +33,18 @@ class Tunnel:
         return await asyncio.start_server(self._connect, self._plan.gateway, port, ssl=tls)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+        with contextlib.closing(writer), contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
             async with asyncio.timeout(_HEAD_S):
                 asked = _REQUEST.match(await reader.readuntil(b"\r\n\r\n"))
             if asked is None:
                 writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
             else:
                 await self._forward(asked["host"].decode(), int(asked["port"]), reader, writer)
-        writer.close()
 
     async def _forward(self, host: str, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             target_reader, target_writer = await asyncio.open_connection(self._plan.outer(host), port)
-        except OSError as error:
+        except (OSError, OverflowError, UnicodeError) as error:  # or no port or host at all, such as 99999 or a..b
             log.info("the API server cannot reach %s:%d: %s", host, port, error)
             writer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
             return
