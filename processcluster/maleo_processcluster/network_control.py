@@ -11,6 +11,8 @@ from aiohttp import web
 from maleo_processcluster.links import Links
 
 _TIMEOUT_S: Final = 10.0
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opener without the proxy that the environment may name: no proxy reaches the loopback addresses of this machine."""
 
 
 def make_app(links: Links, token: str) -> web.Application:
@@ -79,5 +81,5 @@ class NetworkControl:
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         data = json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)  # noqa: S310
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S):  # noqa: S310 - the address of the network process
+        with _OPENER.open(request, timeout=_TIMEOUT_S):
             pass
