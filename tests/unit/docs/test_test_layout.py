@@ -44,7 +44,6 @@ TESTED_AS_A_WHOLE: Final = {
     "maleo_demo.devcluster": "tests/e2e/test_demo.py",
     "maleo_demo.main": "tests/contract/tools/test_make.py",
     "maleo_demo.shaping": "tests/e2e/test_links.py",
-    "maleo_devcluster.certificates": "tests/cluster/devcluster/test_control_plane.py",
     "maleo_devcluster.node": "tests/e2e/test_demo.py",
     "maleo_kube.leases": "tests/cluster/agent/test_lease.py",
     "maleo_operator.app": "tests/cluster/operator/test_operator.py",
