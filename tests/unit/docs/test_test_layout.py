@@ -47,6 +47,8 @@ TESTED_AS_A_WHOLE: Final = {
     "maleo_devcluster.node": "tests/e2e/test_demo.py",
     "maleo_kube.leases": "tests/cluster/agent/test_lease.py",
     "maleo_operator.app": "tests/cluster/operator/test_operator.py",
+    "maleo_processcluster.network_main": "tests/cluster/processcluster/test_cluster.py",
+    "maleo_processcluster.node_main": "tests/cluster/processcluster/test_cluster.py",
     "maleo_processcluster.pod_runner": "tests/cluster/processcluster/test_node_runner.py",
     "maleo_runtime.server": "tests/contract/runtime/test_endpoints.py",
 }
