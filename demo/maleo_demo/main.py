@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from maleo_api.mission import Mission
-from maleo_api.quantities import RATE, parse
+from maleo_api.quantities import BANDWIDTH, RATE, parse
 from maleo_cli.errors import Failure
 from maleo_demo.audit import count_writes
 from maleo_demo.environment import MISSION, NAMESPACE, OPERATOR, Environment, NotReady
@@ -225,19 +225,29 @@ def _run_or_remove(arguments: argparse.Namespace) -> int:
 
 
 def _change(arguments: argparse.Namespace) -> int:
-    """Apply one fault or link speed to the cluster of the last demo. Raise Unavailable for an unknown node."""
+    """Apply one fault or link speed to the cluster of the last demo. Raise Unavailable, InvalidSetting."""
     cluster = current()
     names = arguments.between if arguments.what == "link" else [arguments.node]
     if unknown := [name for name in names if name not in cluster.nodes]:
         raise Unavailable(f"unknown node {unknown[0]!r}: the nodes are {', '.join(sorted(cluster.nodes))}")
     if arguments.what == "link":
         a, b = arguments.between
+        if a == b or not _parse_bandwidth(arguments.speed):
+            raise InvalidSetting("a link has two nodes and a speed above 0; `make demo-kill` disconnects a node")
         cluster.shape(a, b, arguments.speed)
     elif arguments.what == "kill":
         cluster.kill_node(arguments.node)
     else:
         cluster.start_node(arguments.node)
     return 0
+
+
+def _parse_bandwidth(text: str) -> float:
+    """Return a bandwidth in bytes per second. Raise InvalidSetting."""
+    try:
+        return parse(BANDWIDTH, text)
+    except ValueError as error:
+        raise InvalidSetting(f"speed {error}") from error
 
 
 def main() -> None:

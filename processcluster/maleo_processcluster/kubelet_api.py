@@ -40,7 +40,7 @@ def make_app(find_log: FindLog) -> web.Application:
 
 def make_runner(find_log: FindLog) -> web.AppRunner:
     """Return the runner of the server. A client that leaves ends its request, also while it follows a silent log."""
-    return web.AppRunner(make_app(find_log), access_log=None, handler_cancellation=True)
+    return web.AppRunner(make_app(find_log), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
 
 
 def _is_administrator(request: web.Request) -> bool:

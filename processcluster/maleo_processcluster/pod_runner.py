@@ -109,8 +109,11 @@ class PodRunner:
             plans = [await self._plan(spec) for spec in self.pod["spec"]["containers"]]
         except (NotRunnable, ApiError) as error:
             reason = error.reason if isinstance(error, NotRunnable) else "CreateContainerConfigError"
+            is_new = any(state.message != str(error) for state in self._states.values())
             for state in self._states.values():
                 state.waiting, state.message = reason, str(error)
+            if is_new:
+                await self._record("Failed", f"{reason}: {error}")
             return []
         self._containers = plans
         for container in plans:

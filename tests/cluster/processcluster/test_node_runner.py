@@ -133,6 +133,12 @@ def _main(pod: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+async def _events(admin: Client, name: str) -> list[str]:
+    """Return the messages of the pod's events."""
+    events = (await admin.list(EVENTS, namespace="pods")).items
+    return [event["message"] for event in events if event["involvedObject"]["name"] == name]
+
+
 async def _ask(pod: dict[str, Any], path: str = "/") -> dict[str, str]:
     async with (
         aiohttp.ClientSession() as session,
@@ -235,11 +241,12 @@ async def test_unknown_image__waits_and_says_what_can_run(node: NodeRunner, admi
     assert waiting["reason"] == "ErrImageNeverPull"
     assert "process nodes run only" in waiting["message"]
     assert found["status"]["phase"] == "Pending"
+    assert await _events(admin, "unknown") == [f"ErrImageNeverPull: {waiting['message']}"]
 
 
 async def test_what_cannot_be_honoured__is_an_event_of_the_pod(node: NodeRunner, admin: Client, pods: _Pods) -> None:
     await admin.create(PODS, _pod("asks", securityContext={"privileged": True}))
     await pods.until("asks", _is_ready)
-    events = (await admin.list(EVENTS, namespace="pods")).items
-    messages = [event["message"] for event in events if event["involvedObject"]["name"] == "asks"]
-    assert messages == ["container main: securityContext.privileged: the process has the rights of this user"]
+    assert await _events(admin, "asks") == [
+        "container main: securityContext.privileged: the process has the rights of this user"
+    ]

@@ -42,7 +42,6 @@ TESTED_AS_A_WHOLE: Final = {
     "maleo_cli.commands.replay": "tests/unit/cli/commands/test_plan.py",
     "maleo_demo.access": "tests/contract/demo/test_provider.py",
     "maleo_demo.devcluster": "tests/e2e/test_demo.py",
-    "maleo_demo.main": "tests/contract/tools/test_make.py",
     "maleo_demo.shaping": "tests/e2e/test_links.py",
     "maleo_devcluster.node": "tests/e2e/test_demo.py",
     "maleo_kube.leases": "tests/cluster/agent/test_lease.py",
