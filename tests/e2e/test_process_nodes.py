@@ -38,8 +38,10 @@ def test_nodes__say_what_they_are(environment: Environment) -> None:
 
 
 def test_logs__are_those_of_the_program(environment: Environment) -> None:
-    arguments = ["-n", "maleo-system", "logs", "-l", "app.kubernetes.io/name=maleo-operator"]
-    assert "started leading" in environment.kubectl(*arguments, "--tail=-1")
+    """The agents are never replaced, unlike the operator, which other tests kill and delete."""
+    arguments = ["-n", "maleo-system", "logs", "-l", "app.kubernetes.io/name=maleo-agent", "--prefix"]
+    lines = environment.kubectl(*arguments, "--tail=-1").splitlines()
+    assert len({line.partition("]")[0] for line in lines if "maleo.agent unit host/cpu: sensors: " in line}) == 4
 
 
 async def test_killed_slot__is_restarted_and_no_request_fails(environment: Environment) -> None:
