@@ -1,35 +1,26 @@
 """Demo provider for nodes that are plain processes, for machines without root and without Docker."""
 
-import shutil
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from maleo_cli.commands.cluster import report_failures
+from maleo_demo.local_cluster import LocalCluster
 from maleo_devcluster import binaries, topology
 from maleo_devcluster.images import Say
 from maleo_processcluster import cluster
 from maleo_processcluster.pod_plan import IMAGES
 
-_KUBECONFIG: Final = Path("build/kubeconfig")
 
-
-@dataclass(frozen=True, slots=True)
-class Processes:
+class Processes(LocalCluster[cluster.ProcessCluster]):
     """Provider of the demo on process nodes."""
-
-    running: cluster.ProcessCluster
 
     @classmethod
     def bring_up(cls, config: Path, say: Say) -> "Processes":
         """Start the control plane and the nodes."""
         with report_failures():
             running = cluster.up(topology.load(config), say=say)
-        _KUBECONFIG.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(running.kubeconfig, _KUBECONFIG)
-        return cls(running)
+        provider = cls(running)
+        provider.copy_kubeconfig()
+        return provider
 
     @staticmethod
     def describe_slow_steps() -> str:
@@ -44,12 +35,12 @@ class Processes:
         """Return the cluster that is up. Raise NoCluster if there is none."""
         return cls(cluster.ProcessCluster.current())
 
-    @staticmethod
-    def tear_down() -> str:
+    @classmethod
+    def tear_down(cls) -> str:
         """Remove the cluster and its kubeconfig; return no message."""
         with report_failures():
             cluster.down()
-        _KUBECONFIG.unlink(missing_ok=True)
+        cls.remove_kubeconfig()
         return ""
 
     @property
@@ -65,50 +56,6 @@ class Processes:
             "Network: a process forwards all connections, and limits the links between nodes.",
         )
 
-    @property
-    def kubeconfig(self) -> Path:
-        """Return the path of the copied kubeconfig."""
-        return _KUBECONFIG
-
-    @property
-    def kubectl(self) -> str:
-        """Return the path of the cluster's kubectl."""
-        return str(self.running.programs / "kubectl")
-
-    @property
-    def nodes(self) -> Mapping[str, str]:
-        """Return label -> node name, which are equal here."""
-        return {node.name: node.name for node in self.running.nodes}
-
-    @property
-    def registry(self) -> str:
-        """Return `host:port` of the cluster's registry."""
-        return self.running.registry
-
-    @property
-    def push_registry(self) -> str:
-        """Return `host:port` of the same registry for this machine."""
-        return self.running.registry
-
-    @property
-    def listed_registry(self) -> str:
-        """Return the registry as an entry of `agent.registries`."""
-        return self.running.registry
-
-    @property
-    def can_shape(self) -> bool:
-        """Return True: bandwidth can always be limited."""
-        return True
-
-    def audit_lines(self) -> Iterable[str]:
-        """Yield the lines of the audit log."""
-        with self.running.audit_log.open(encoding="utf-8") as lines:
-            yield from lines
-
-    def reach(self, _namespace: str, _service: str, address: str) -> AbstractContextManager[str]:
-        """Yield `address` itself: cluster IPs are loopback addresses of this machine."""
-        return nullcontext(address)
-
     def build_images(self, _source: Path, _say: Say) -> dict[str, str]:
         """Return component -> image reference; process nodes run the programs of this checkout."""
         return dict(IMAGES)
@@ -116,19 +63,3 @@ class Processes:
     def next_commands(self) -> list[str]:
         """Return commands that change a link, kill a node, and remove the cluster."""
         return ["make demo-link SPEED=100Mbit/s", "make demo-kill NODE=edge-1", "make demo-down"]
-
-    def shape(self, a: str, b: str, bandwidth: str) -> None:
-        """Limit the bandwidth between two nodes in both directions."""
-        self.running.shape(a, b, bandwidth)
-
-    def unshape(self) -> None:
-        """Remove all bandwidth limits."""
-        self.running.unshape()
-
-    def kill_node(self, name: str) -> None:
-        """Simulate a power loss of a node."""
-        self.running.kill_node(name)
-
-    def start_node(self, name: str) -> None:
-        """Start a killed node again."""
-        self.running.start_node(name)

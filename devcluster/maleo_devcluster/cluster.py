@@ -13,7 +13,7 @@ from maleo_devcluster.control_plane import await_nodes, choose_data_folder, star
 from maleo_devcluster.images import Builder
 from maleo_devcluster.node import NodeFiles, kill_all, remove_cgroups, start_node, write_node_files
 from maleo_devcluster.registry import start_registry
-from maleo_devcluster.state import NoCluster, Record, StateFolder, find_process, find_processes
+from maleo_devcluster.state import NoCluster, Record, RunningCluster, StateFolder, find_process, find_processes
 from maleo_devcluster.topology import BRIDGE_ADDRESS, REGISTRY, Node
 
 _PORT: Final = 6443
@@ -42,14 +42,12 @@ class Folders:
         return cls(state=Path("/var/lib/maleo-devcluster"), cache=cache, lock=Path("/run/maleo-devcluster.lock"))
 
 
-class Cluster:
+class Cluster(RunningCluster):
     """A running devcluster, returned by `up`, or by `current` from the state file."""
 
     def __init__(self, folders: Folders, record: Record) -> None:
+        super().__init__(folders.record, record)
         self.folders = folders
-        self.nodes = tuple(Node(**node) for node in record["nodes"])
-        self.kubeconfig = Path(record["kubeconfig"])
-        self.audit_log = Path(record["audit_log"])
         self.registry = REGISTRY
 
     @classmethod
@@ -60,13 +58,6 @@ class Cluster:
         if "kubeconfig" not in record:
             raise NoCluster("the devcluster is partly started: `maleo cluster up` removes the rest and starts it again")
         return cls(folders, record)
-
-    def node(self, name: str) -> Node:
-        """Return a node by name. Raise NoCluster if it does not exist."""
-        found = next((node for node in self.nodes if node.name == name), None)
-        if found is None:
-            raise NoCluster(f"unknown node {name!r}: the nodes are {', '.join(n.name for n in self.nodes)}")
-        return found
 
     def builder(self, source: Path, say: Say) -> Builder:
         """Return a builder of images from the checkout `source` for this cluster's registry."""
@@ -102,10 +93,6 @@ class Cluster:
         with state.locked():
             record = state.read()
             state.replace(record, start_node(node, _files(self.folders, node, Path(record["programs"]))))
-
-    def status(self) -> dict[str, bool]:
-        """Return name of program or node -> True if it runs."""
-        return {process.name: process.running for process in find_processes(self.folders.record.read())}
 
 
 def up(nodes: tuple[Node, ...], *, ask: host.Ask, say: Say, folders: Folders | None = None) -> Cluster:

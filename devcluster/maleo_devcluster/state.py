@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maleo_devcluster.process import Process
+from maleo_devcluster.topology import Node
 
 Record = dict[str, Any]
 """Content of the state file: `processes` in the order of their start, and what else the cluster must know."""
@@ -90,6 +91,28 @@ class StateFolder:
             except BlockingIOError:
                 raise NoCluster("another command is changing this cluster: wait until it has finished") from None
             yield
+
+
+class RunningCluster:
+    """A cluster that runs on this machine, as its state file describes it."""
+
+    def __init__(self, state: StateFolder, record: Record) -> None:
+        self._state = state
+        self.nodes = tuple(Node(**node) for node in record["nodes"])
+        self.kubeconfig = Path(record["kubeconfig"])
+        self.audit_log = Path(record["audit_log"])
+        self.programs = Path(record["programs"])
+
+    def node(self, name: str) -> Node:
+        """Return a node by name. Raise NoCluster if it does not exist."""
+        found = next((node for node in self.nodes if node.name == name), None)
+        if found is None:
+            raise NoCluster(f"unknown node {name!r}: the nodes are {', '.join(n.name for n in self.nodes)}")
+        return found
+
+    def status(self) -> dict[str, bool]:
+        """Return name of program or node -> True if it runs."""
+        return {process.name: process.running for process in find_processes(self._state.read())}
 
 
 def find_processes(record: Record) -> list[Process]:

@@ -33,7 +33,7 @@ from maleo_devcluster.host import Unsuitable
 from maleo_devcluster.images import Say
 from maleo_devcluster.process import Process, await_ready, start
 from maleo_devcluster.registry import start_registry
-from maleo_devcluster.state import NoCluster, Record, StateFolder, find_process, find_processes
+from maleo_devcluster.state import NoCluster, Record, RunningCluster, StateFolder, find_process, find_processes
 from maleo_devcluster.topology import Node
 from maleo_processcluster import launcher, network_main, node_main
 from maleo_processcluster.addresses import BLOCKS, AddressPlan, node_address
@@ -74,15 +74,12 @@ class Folders:
         return cls(state=home / "maleo/process-nodes")
 
 
-class ProcessCluster:
+class ProcessCluster(RunningCluster):
     """A running cluster of process nodes, returned by `up`, or by `current` from the state file."""
 
     def __init__(self, folders: Folders, record: Record) -> None:
+        super().__init__(folders.record, record)
         self.folders = folders
-        self.nodes = tuple(Node(**node) for node in record["nodes"])
-        self.kubeconfig = Path(record["kubeconfig"])
-        self.audit_log = Path(record["audit_log"])
-        self.programs = Path(record["programs"])
         self.plan = AddressPlan(record["block"])
         self.registry = f"{self.plan.gateway}:{REGISTRY_PORT}"
         self._control = NetworkControl(f"http://{self.plan.gateway}:{_CONTROL_PORT}", record["token"])
@@ -95,13 +92,6 @@ class ProcessCluster:
         if "kubeconfig" not in record:
             raise NoCluster("the cluster is partly started: `make demo` removes the rest and starts it again")
         return cls(folders, record)
-
-    def node(self, name: str) -> Node:
-        """Return a node by name. Raise NoCluster if it does not exist."""
-        found = next((node for node in self.nodes if node.name == name), None)
-        if found is None:
-            raise NoCluster(f"unknown node {name!r}: the nodes are {', '.join(n.name for n in self.nodes)}")
-        return found
 
     def shape(self, a: str, b: str, bandwidth: str, *, delay_s: float = 0.0) -> None:
         """Limit the bandwidth between two nodes in both directions, and delay what they send."""
@@ -121,7 +111,7 @@ class ProcessCluster:
         self._control.restore(self.node(name).number)
 
     def kill_node(self, name: str) -> None:
-        """Simulate a power loss: kill every process of the node at once, and tell nobody."""
+        """Simulate a power loss: kill every process of the node at once, without closing its connections."""
         self.cut_node(name)
         _kill_node(self.folders, self.node(name))
 
@@ -134,10 +124,6 @@ class ProcessCluster:
                 _kill_node(self.folders, node)  # pods that outlived their node's process
                 state.replace(record, _start_node(self.folders, node, self.plan))
         self.heal_node(name)
-
-    def status(self) -> dict[str, bool]:
-        """Return name of program or node -> True if it runs."""
-        return {process.name: process.running for process in find_processes(self.folders.record.read())}
 
 
 def up(nodes: tuple[Node, ...], *, say: Say, folders: Folders | None = None) -> ProcessCluster:

@@ -42,6 +42,7 @@ TESTED_AS_A_WHOLE: Final = {
     "maleo_cli.commands.replay": "tests/unit/cli/commands/test_plan.py",
     "maleo_demo.access": "tests/contract/demo/test_provider.py",
     "maleo_demo.devcluster": "tests/e2e/test_demo.py",
+    "maleo_demo.local_cluster": "tests/e2e/test_demo.py",
     "maleo_demo.shaping": "tests/e2e/test_links.py",
     "maleo_devcluster.node": "tests/e2e/test_demo.py",
     "maleo_kube.leases": "tests/cluster/agent/test_lease.py",
