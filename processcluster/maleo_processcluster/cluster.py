@@ -46,6 +46,7 @@ API_PORT: Final = 6443
 REGISTRY_PORT: Final = 5000
 _CONTROL_PORT: Final = 6440
 _TUNNEL_PORT: Final = 6441
+_RESERVATION_PORT: Final = 6442
 _NODE_MARK: Final = "MALEO_PROCESS_NODE"
 """Variable of every process of a node, with the folder of the node, by which its processes are found."""
 _CLUSTER_MARK: Final = "MALEO_PROCESS_CLUSTER"
@@ -145,8 +146,8 @@ def up(nodes: tuple[Node, ...], *, say: Say, folders: Folders | None = None) -> 
             record: Record = {"nodes": [asdict(node) for node in nodes], "processes": []}
             folders.record.save(record)
             try:
-                with _marked(folders):
-                    _start_all(folders, record, programs, say)
+                with _marked(folders), _reserve_block() as block:
+                    _start_all(folders, record, programs, AddressPlan(block), say)
             except BaseException:
                 folders.record.save_logs()
                 _clean(folders)
@@ -167,9 +168,8 @@ def down(folders: Folders | None = None) -> None:
         _clean(folders)
 
 
-def _start_all(folders: Folders, record: Record, programs: Mapping[str, Path], say: Say) -> None:
+def _start_all(folders: Folders, record: Record, programs: Mapping[str, Path], plan: AddressPlan, say: Say) -> None:
     nodes = tuple(Node(**node) for node in record["nodes"])
-    plan = AddressPlan(_find_block())
     token = secrets.token_urlsafe()
     folders.record.add(record, block=plan.block, token=token, programs=str(folders.record.link_programs(programs)))
     say("starting registry and control plane")
@@ -316,19 +316,31 @@ def _clean(folders: Folders) -> None:
     folders.record.remove("control-plane", "registry", "network", "nodes", "programs")
 
 
-def _find_block() -> int:
-    """Return a block of loopback addresses that no other cluster of this machine uses. Raise Unsuitable."""
+@contextlib.contextmanager
+def _reserve_block() -> Iterator[int]:
+    """Reserve a block of loopback addresses that no other cluster of this machine uses. Raise Unsuitable.
+
+    A cluster that starts listens at the reservation port until its network process listens at the API server's.
+    """
     for block in BLOCKS:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only listening sockets count
+        with socket.socket() as reservation, socket.socket() as probe:
             try:
-                probe.bind((AddressPlan(block).gateway, API_PORT))
+                _listen(reservation, block, _RESERVATION_PORT)
+                _listen(probe, block, API_PORT)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise Unsuitable(f"cannot listen on 127.{block}.0.1: {error.strerror}") from error
                 continue
-            return block
+            probe.close()
+            yield block
+            return
     raise Unsuitable(f"all blocks of loopback addresses are in use: 127.{BLOCKS.start}.0.0 to 127.{BLOCKS[-1]}.0.0")
+
+
+def _listen(listener: socket.socket, block: int, port: int) -> None:
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # only listening sockets count
+    listener.bind((AddressPlan(block).gateway, port))
+    listener.listen()
 
 
 def _accepts(host: str, port: int) -> bool:

@@ -106,5 +106,13 @@ def test_machine_without_free_addresses__is_unsuitable(monkeypatch: pytest.Monke
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((f"127.{BLOCKS.start}.0.1", cluster.API_PORT))
         taken.listen()
-        with pytest.raises(Unsuitable, match="all blocks of loopback addresses are in use"):
-            cluster._find_block()
+        with (
+            pytest.raises(Unsuitable, match="all blocks of loopback addresses are in use"),
+            cluster._reserve_block(),
+        ):
+            pass
+
+
+def test_clusters_that_start_at_once__reserve_different_blocks() -> None:
+    with cluster._reserve_block() as one, cluster._reserve_block() as other:
+        assert one != other
