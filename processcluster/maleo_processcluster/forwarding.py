@@ -119,7 +119,7 @@ async def _forward(client: socket.socket, router: Router, address: str) -> None:
 async def _await_links(client: socket.socket, route: Route) -> bool:
     """Wait until both directions are connected; return False if the client ends the connection before.
 
-    What such a client has sent is dropped: the target must not be asked for what nobody waits for any more.
+    What such a client has sent is dropped: its request has been abandoned.
     """
     connected = route.there.connected, route.back.connected
     if all(each.is_set() for each in connected):

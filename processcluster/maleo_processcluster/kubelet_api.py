@@ -1,7 +1,6 @@
 """The part of the kubelet's HTTPS API that the API server needs for `kubectl logs`."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Final
@@ -63,11 +62,3 @@ async def read_log(log: Path, *, last_lines: int | None, follow: bool) -> AsyncI
                 await asyncio.sleep(_FOLLOW_S)
             else:
                 return
-
-
-def make_tls(certificate: Path, key: Path, authority: Path) -> ssl.SSLContext:
-    """Return the TLS settings of the server. Only clients with a certificate of the authority are accepted."""
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority))
-    tls.verify_mode = ssl.CERT_REQUIRED
-    tls.load_cert_chain(certificate, key)
-    return tls

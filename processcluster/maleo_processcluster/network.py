@@ -14,7 +14,7 @@ from maleo_kube.client import Client
 from maleo_kube.informer import Informer
 from maleo_kube.resources import NODES, PODS, SERVICES
 from maleo_processcluster.addresses import AddressPlan, node_of
-from maleo_processcluster.forwarding import Listener, Route
+from maleo_processcluster.forwarding import Listener, Route, Router
 from maleo_processcluster.links import Links
 
 log: Final = logging.getLogger("maleo.process-network")
@@ -23,7 +23,6 @@ _HEADLESS: Final = ("", "None")
 
 Target = tuple[str, int]
 """Address and port."""
-Services = Mapping[str, Object]
 
 
 class Network:
@@ -46,7 +45,7 @@ class Network:
         self._services, self._pods, self._nodes = (
             Informer(client, kind, on_change=lambda *_: self._changed.set()) for kind in (SERVICES, PODS, NODES)
         )
-        self._turns: dict[Target, int] = {}
+        self._turns: dict[tuple[str, int], int] = {}
         self._listeners: dict[Target, Listener] = {}
 
     async def run(self) -> None:
@@ -74,10 +73,10 @@ class Network:
             except OSError as error:
                 log.warning("cannot listen on %s:%d: %s", address, port, error)
 
-    def _find_routers(self) -> dict[Target, Any]:
+    def _find_routers(self) -> dict[Target, Router]:
         """Return the router of each address and port to listen on."""
         plan = self._plan
-        routers: dict[Target, Any] = {
+        routers: dict[Target, Router] = {
             (plan.gateway, port): partial(self._route_to_gateway, target) for port, target in self._gateway.items()
         }
         for key, service in self._services.store.items():
@@ -115,13 +114,12 @@ class Network:
         targets = find_targets(service, port, self._pods.store.values()) if service is not None else []
         if not targets:
             return []
-        address = service["spec"]["clusterIP"] if service else "", port
-        turn = self._turns[address] = (self._turns.get(address, -1) + 1) % len(targets)
+        turn = self._turns[key, port] = (self._turns.get((key, port), -1) + 1) % len(targets)
         return [route for target in targets[turn:] + targets[:turn] for route in self._route_to_pod(target, client)]
 
 
 def find_ports(pod: Object) -> set[Target]:
-    """Return address and declared ports of the containers of a pod; none before it has an address, and in the end."""
+    """Return address and declared ports of the containers of a pod; none before it has an address."""
     address = pod.get("status", {}).get("podIP", "")
     if not address:
         return set()

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from maleo_kube.client import Client
 from maleo_processcluster.addresses import AddressPlan
+from maleo_processcluster.mutual_tls import make_tls
 from maleo_processcluster.network import Network
 from maleo_processcluster.network_control import make_app
 from maleo_processcluster.tunnel import Tunnel
@@ -36,12 +37,8 @@ async def _run(settings: NetworkSettings) -> None:
     stopping, plan = stop_on_signals(), AddressPlan(settings.block)
     async with Client.from_kubeconfig(Path(settings.kubeconfig)) as client:
         network = Network(client, plan, settings.gateway)
-        tunnel = await Tunnel(plan).serve(
-            settings.tunnel_port,
-            authority=Path(settings.authority),
-            certificate=Path(settings.certificate),
-            key=Path(settings.key),
-        )
+        tls = make_tls(Path(settings.certificate), Path(settings.key), Path(settings.authority))
+        tunnel = await Tunnel(plan).serve(settings.tunnel_port, tls)
         tasks = BackgroundTasks(stopping)
         tasks.start(network.run())
         await network.served.wait()

@@ -10,7 +10,8 @@ from aiohttp import web
 
 from maleo_kube.client import Client
 from maleo_processcluster.addresses import AddressPlan, node_address
-from maleo_processcluster.kubelet_api import make_runner, make_tls
+from maleo_processcluster.kubelet_api import make_runner
+from maleo_processcluster.mutual_tls import make_tls
 from maleo_processcluster.network import KUBELET_PORT
 from maleo_processcluster.node_runner import NodeRunner, NodeSettings
 from maleo_service import process

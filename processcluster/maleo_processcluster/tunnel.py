@@ -8,7 +8,6 @@ import contextlib
 import logging
 import re
 import ssl
-from pathlib import Path
 from typing import Final
 
 from maleo_processcluster.addresses import AddressPlan
@@ -25,11 +24,8 @@ class Tunnel:
     def __init__(self, plan: AddressPlan) -> None:
         self._plan = plan
 
-    async def serve(self, port: int, *, authority: Path, certificate: Path, key: Path) -> asyncio.Server:
-        """Serve at a port of the gateway. Only clients with a certificate of the authority are accepted."""
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority))
-        tls.verify_mode = ssl.CERT_REQUIRED
-        tls.load_cert_chain(certificate, key)
+    async def serve(self, port: int, tls: ssl.SSLContext) -> asyncio.Server:
+        """Serve at a port of the gateway."""
         return await asyncio.start_server(self._connect, self._plan.gateway, port, ssl=tls)
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""A cluster of process nodes: started, found again, started anew after a crash, and removed."""
+"""A cluster of process nodes: started, reused, restarted after a crash, and removed."""
 
 import json
 import socket

@@ -271,7 +271,7 @@ async def test_connection_over_an_interrupted_link__is_made_when_it_is_restored(
 
 @pytest.mark.parametrize("resets", [True, False])
 async def test_client_that_leaves_during_an_interruption__never_reaches_the_target(resets: bool) -> None:
-    """Nobody waits for its request any more, and its descriptor is free at once."""
+    """Its request is abandoned, and its descriptor is freed at once."""
     there, target = Link(), Target(echo)
     there.connected.clear()
     async with (

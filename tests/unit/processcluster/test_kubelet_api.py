@@ -1,7 +1,6 @@
 """HTTPS API of a process node: logs of containers, for the API server alone."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import pytest
 from aiohttp import web
 
 from maleo_devcluster.certificates import Authority, KeyPair
-from maleo_processcluster.kubelet_api import make_runner, make_tls, read_log
+from maleo_processcluster.kubelet_api import make_runner, read_log
+from maleo_processcluster.mutual_tls import make_tls
+from support.tls import make_client_tls
 
 WAIT_S = 30.0
 LINES = [b"one\n", b"two\n", b"three\n"]
@@ -75,16 +76,6 @@ async def test_followed_log__ends_with_the_last_lines_of_a_pod_that_is_removed(l
 # ---------------------------------------------------------------------------------------------------- server
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def api_server(authority: Authority) -> KeyPair:
-    return authority.issue("api", common_name="kube-apiserver", organisation="system:masters")
-
-
 @pytest.fixture
 async def url(authority: Authority, log: Path) -> AsyncIterator[str]:
     """URL of the logs of a node with one container: demo/p/main."""
@@ -100,9 +91,7 @@ async def url(authority: Authority, log: Path) -> AsyncIterator[str]:
 
 
 def session(authority: Authority, pair: KeyPair | None) -> aiohttp.ClientSession:
-    tls = ssl.create_default_context(cafile=str(authority.certificate))
-    if pair is not None:
-        tls.load_cert_chain(pair.certificate, pair.key)
+    tls = make_client_tls(authority, pair)
     timeout = aiohttp.ClientTimeout(WAIT_S)
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=tls), timeout=timeout)
 

@@ -11,8 +11,10 @@ import pytest
 
 from maleo_devcluster.certificates import Authority, KeyPair
 from maleo_processcluster.addresses import AddressPlan, node_address
+from maleo_processcluster.mutual_tls import make_tls
 from maleo_processcluster.tunnel import Tunnel
 from support.ports import free_block, free_port
+from support.tls import make_client_tls
 
 PLAN = AddressPlan(free_block())
 NODE = node_address(3)
@@ -21,24 +23,12 @@ WAIT_S = 30.0
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def api_server(authority: Authority) -> KeyPair:
-    return authority.issue("api", common_name="kube-apiserver", organisation="system:masters")
-
-
 @pytest.fixture
 async def port(authority: Authority) -> AsyncIterator[int]:
     """Port of a tunnel at the gateway."""
     pair = authority.issue("network", common_name="network", names=[PLAN.gateway], server=True)
     found = free_port(PLAN.gateway)
-    server = await Tunnel(PLAN).serve(
-        found, authority=authority.certificate, certificate=pair.certificate, key=pair.key
-    )
+    server = await Tunnel(PLAN).serve(found, make_tls(pair.certificate, pair.key, authority.certificate))
     yield found
     server.close()
     await server.wait_closed()
@@ -48,9 +38,7 @@ async def port(authority: Authority) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def connected(port: int, authority: Authority, pair: KeyPair | None) -> AsyncIterator[Streams]:
-    tls = ssl.create_default_context(cafile=str(authority.certificate))
-    if pair is not None:
-        tls.load_cert_chain(pair.certificate, pair.key)
+    tls = make_client_tls(authority, pair)
     async with asyncio.timeout(WAIT_S):
         reader, writer = await asyncio.open_connection(PLAN.gateway, port, ssl=tls)
         try:
